@@ -1,0 +1,96 @@
+//! One field of a text file, and what may stand in it.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use crate::Error;
+use crate::dataset::RATINGS;
+use crate::error::quote;
+
+/// Longest line or CSV record that is read, in bytes, so that a broken file cannot fill memory.
+pub(super) const MAX_LINE: usize = 1 << 20;
+
+/// Longest id of a person or an item, in bytes.
+const MAX_ID: usize = 256;
+
+/// The last second of the year 9999.
+const MAX_TIMESTAMP: i64 = 253_402_300_799;
+
+/// Where in which file something stands.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) file: &'a Path,
+    /// From 1.
+    pub(super) line: u64,
+    /// From 1.
+    pub(super) column: usize,
+    pub(super) name: &'static str,
+}
+
+impl Place<'_> {
+    pub(super) fn error(&self, found: impl Into<String>, expected: impl Into<String>) -> Error {
+        Error::Row {
+            file: self.file.to_path_buf(),
+            line: self.line,
+            column: self.column,
+            name: self.name,
+            found: found.into(),
+            expected: expected.into(),
+        }
+    }
+
+    /// A person's id. What is wrong with it is told without quoting it.
+    pub(super) fn user<'t>(&self, text: &'t str) -> Result<&'t str, Error> {
+        self.id(text, |text| format!("{} bytes", text.len()))
+    }
+
+    /// An item's id.
+    pub(super) fn item<'t>(&self, text: &'t str) -> Result<&'t str, Error> {
+        self.id(text, quote)
+    }
+
+    pub(super) fn rating(&self, text: &str) -> Result<f32, Error> {
+        self.checked_rating(text.trim().parse().ok(), || quote(text))
+    }
+
+    pub(super) fn checked_rating(
+        &self,
+        rating: Option<f32>,
+        found: impl FnOnce() -> String,
+    ) -> Result<f32, Error> {
+        rating
+            .filter(|rating| RATINGS.contains(rating))
+            .ok_or_else(|| self.error(found(), "a number from 0.5 to 5"))
+    }
+
+    pub(super) fn timestamp(&self, text: &str) -> Result<i64, Error> {
+        self.checked_timestamp(text.trim().parse().ok(), || quote(text))
+    }
+
+    pub(super) fn checked_timestamp(
+        &self,
+        timestamp: Option<i64>,
+        found: impl FnOnce() -> String,
+    ) -> Result<i64, Error> {
+        timestamp
+            .filter(|timestamp| (0..=MAX_TIMESTAMP).contains(timestamp))
+            .ok_or_else(|| self.error(found(), "whole seconds since 1970, up to the year 9999"))
+    }
+
+    fn id<'t>(&self, text: &'t str, show: impl FnOnce(&str) -> String) -> Result<&'t str, Error> {
+        let id = text.trim();
+        if id.is_empty() || id.len() > MAX_ID {
+            return Err(self.error(show(id), format!("an id of 1 to {MAX_ID} bytes")));
+        }
+        Ok(id)
+    }
+}
+
+/// Text as UTF-8, or as latin-1 if it is not UTF-8. Latin-1 with an accent is never UTF-8 in
+/// practice: it would need two special characters side by side in just the right ranges.
+pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
+    match str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => encoding_rs::mem::decode_latin1(bytes),
+    }
+}

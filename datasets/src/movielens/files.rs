@@ -1,0 +1,278 @@
+//! The files of a release: in a folder or a zip, plain or gzipped.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+use sha2::{Digest, Sha256};
+use zip::ZipArchive;
+
+use super::Layout;
+use crate::Error;
+use crate::hash::hex;
+
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// A folder or zip in which a layout was recognised.
+pub(super) struct Files {
+    pub(super) layout: Layout,
+    path: PathBuf,
+    /// Path inside the folder or zip, by file name.
+    names: BTreeMap<String, String>,
+    zip: Option<ZipArchive<BufReader<File>>>,
+}
+
+/// One file of [`Files`].
+pub(super) struct Member {
+    /// Where it is, for messages; inside a zip, the zip's path comes first.
+    pub(super) path: PathBuf,
+    name: String,
+}
+
+/// An open file, unpacked as it is read.
+pub(super) struct Opened<'a> {
+    pub(super) path: &'a Path,
+    reader: &'a mut dyn BufRead,
+    /// Whether an error while reading means that the packed bytes are damaged.
+    is_packed: bool,
+}
+
+impl Files {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
+        let (zip, folders) = if metadata.is_dir() {
+            (None, vec![list_folder(path)?])
+        } else {
+            let zip = open_zip(path)?;
+            let folders = zip_folders(&zip);
+            (Some(zip), folders)
+        };
+        for names in &folders {
+            for layout in Layout::ALL {
+                if find(names, layout.ratings_names()).is_some() {
+                    let (path, names) = (path.to_path_buf(), names.clone());
+                    return Ok(Self { layout, path, names, zip });
+                }
+            }
+        }
+        Err(not_movielens(path, &folders))
+    }
+
+    /// What a dataset of these files is called: the folder's or archive's name.
+    pub(super) fn name(&self) -> String {
+        // An absolute path has a name even where the one given is `.`.
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let name = if self.zip.is_some() { path.file_stem() } else { path.file_name() };
+        name.map_or_else(|| "movielens".to_string(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// The first file with one of these names, plain or gzipped.
+    pub(super) fn require(&self, wanted: &[&str]) -> Result<Member, Error> {
+        let missing = || Error::MissingFile {
+            path: self.path.clone(),
+            expected: wanted.first().map_or_else(String::new, |name| (*name).to_string()),
+        };
+        let name = find(&self.names, wanted).ok_or_else(missing)?;
+        Ok(Member { path: self.path.join(&self.names[name]), name: name.to_string() })
+    }
+
+    /// Read a file, unpacked, and take the SHA-256 of all its unpacked bytes meanwhile.
+    pub(super) fn read<T>(
+        &mut self,
+        member: &Member,
+        read: impl FnOnce(&mut Opened<'_>) -> Result<T, Error>,
+    ) -> Result<(T, [u8; 32]), Error> {
+        let Some(zip) = &mut self.zip else {
+            let file = File::open(&member.path).map_err(|source| read_error(&member.path, source))?;
+            return read_unpacked(member, file, false, read);
+        };
+        let damaged = |source| Error::Damaged { file: member.path.clone(), source: Box::new(source) };
+        let packed = zip.by_name(&self.names[&member.name]).map_err(damaged)?;
+        read_unpacked(member, packed, true, read)
+    }
+}
+
+impl Member {
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        without_gz(&self.name) == name
+    }
+}
+
+impl Opened<'_> {
+    /// Read the next line, without its line feed, into `line`. Returns false at the end.
+    ///
+    /// A line that exceeds `max` bytes is cut there; its length then says so.
+    pub(super) fn read_line(&mut self, line: &mut Vec<u8>, max: usize) -> Result<bool, Error> {
+        line.clear();
+        let n_read = Read::take(&mut *self.reader, max as u64 + 1)
+            .read_until(b'\n', line)
+            .map_err(|source| self.error(source))?;
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        Ok(n_read > 0)
+    }
+
+    pub(super) fn error(&self, source: io::Error) -> Error {
+        if self.is_packed {
+            Error::Damaged { file: self.path.to_path_buf(), source: source.into() }
+        } else {
+            read_error(self.path, source)
+        }
+    }
+}
+
+impl Read for Opened<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+/// One hash for several files, in the order in which they were read.
+pub(super) fn hash_of_hashes(hashes: &[[u8; 32]]) -> String {
+    hex(&Sha256::digest(hashes.concat()))
+}
+
+fn read_unpacked<T>(
+    member: &Member,
+    packed: impl Read,
+    is_in_zip: bool,
+    read: impl FnOnce(&mut Opened<'_>) -> Result<T, Error>,
+) -> Result<(T, [u8; 32]), Error> {
+    let packed = BufReader::with_capacity(BUFFER_BYTES, packed);
+    let is_gzipped = without_gz(&member.name) != member.name;
+    let unpacked: Box<dyn Read + '_> =
+        if is_gzipped { Box::new(MultiGzDecoder::new(packed)) } else { Box::new(packed) };
+    let mut hashing = BufReader::with_capacity(BUFFER_BYTES, Hashing::new(unpacked));
+    let mut opened =
+        Opened { path: &member.path, reader: &mut hashing, is_packed: is_gzipped || is_in_zip };
+    let value = read(&mut opened)?;
+    // A reader may stop before the end; the fingerprint and the check of a gzip may not.
+    io::copy(&mut opened, &mut io::sink()).map_err(|source| opened.error(source))?;
+    Ok((value, hashing.into_inner().hash.finalize().into()))
+}
+
+struct Hashing<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R> Hashing<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, hash: Sha256::new() }
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n_read = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..n_read]);
+        Ok(n_read)
+    }
+}
+
+fn list_folder(path: &Path) -> Result<BTreeMap<String, String>, Error> {
+    let entries = fs::read_dir(path).map_err(|source| read_error(path, source))?;
+    let mut names = BTreeMap::new();
+    for entry in entries {
+        let entry = entry.map_err(|source| read_error(path, source))?;
+        if let Ok(name) = entry.file_name().into_string() {
+            names.insert(name.clone(), name);
+        }
+    }
+    Ok(names)
+}
+
+fn open_zip(path: &Path) -> Result<ZipArchive<BufReader<File>>, Error> {
+    let mut file = File::open(path).map_err(|source| read_error(path, source))?;
+    let mut magic = [0; 2];
+    let n_read = file.read(&mut magic).map_err(|source| read_error(path, source))?;
+    if n_read == 0 {
+        return Err(Error::Empty { file: path.to_path_buf() });
+    }
+    if magic != *b"PK" {
+        return Err(Error::NotMovieLens {
+            path: path.to_path_buf(),
+            found: "a file that is no zip".to_string(),
+            advice: "give the folder that the file is in, or the zip".to_string(),
+        });
+    }
+    ZipArchive::new(BufReader::new(file))
+        .map_err(|source| Error::Damaged { file: path.to_path_buf(), source: Box::new(source) })
+}
+
+/// The files of a zip, folder by folder, the outermost folder first.
+fn zip_folders(zip: &ZipArchive<BufReader<File>>) -> Vec<BTreeMap<String, String>> {
+    let mut folders: BTreeMap<(usize, String), BTreeMap<String, String>> = BTreeMap::new();
+    for path in zip.file_names().flatten() {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        // macOS adds a shadow of every file.
+        if name.is_empty() || folder.starts_with("__MACOSX") {
+            continue;
+        }
+        let depth = if folder.is_empty() { 0 } else { folder.split('/').count() };
+        folders
+            .entry((depth, folder.to_string()))
+            .or_default()
+            .insert(name.to_string(), path.to_string());
+    }
+    folders.into_values().collect()
+}
+
+fn find<'a>(names: &'a BTreeMap<String, String>, wanted: &[&str]) -> Option<&'a str> {
+    let is_wanted = |name: &str, wanted: &str| match wanted.strip_prefix('*') {
+        Some(ending) => name.ends_with(ending),
+        None => without_gz(name) == wanted,
+    };
+    wanted
+        .iter()
+        .find_map(|wanted| names.keys().find(|name| is_wanted(name, wanted)))
+        .map(String::as_str)
+}
+
+fn without_gz(name: &str) -> &str {
+    name.strip_suffix(".gz").unwrap_or(name)
+}
+
+fn not_movielens(path: &Path, folders: &[BTreeMap<String, String>]) -> Error {
+    const N_SHOWN: usize = 5;
+    let mut found: Vec<&str> = folders.iter().flatten().map(|(_, path)| path.as_str()).collect();
+    let n_more = found.len().saturating_sub(N_SHOWN);
+    found.truncate(N_SHOWN);
+    let found = match (found.is_empty(), n_more) {
+        (true, _) => "nothing in it".to_string(),
+        (false, 0) => found.join(", "),
+        (false, _) => format!("{} and {n_more} more", found.join(", ")),
+    };
+    let advice = match better_path(path) {
+        Some(better) => format!("did you mean {}?", better.display()),
+        None => "give the folder that these files are in".to_string(),
+    };
+    Error::NotMovieLens { path: path.to_path_buf(), found, advice }
+}
+
+/// A folder or zip right below `path`, or the folder above, that does hold MovieLens.
+fn better_path(path: &Path) -> Option<PathBuf> {
+    let below = fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut candidates: Vec<PathBuf> = below
+        .filter(|path| path.is_dir() || path.extension().is_some_and(|ending| ending == "zip"))
+        .collect();
+    candidates.sort();
+    candidates.extend(path.parent().map(Path::to_path_buf));
+    candidates.into_iter().find(|candidate| {
+        let folders = match candidate.is_dir() {
+            true => list_folder(candidate).map(|names| vec![names]),
+            false => open_zip(candidate).map(|zip| zip_folders(&zip)),
+        };
+        folders.is_ok_and(|folders| {
+            let is_known = |names| Layout::ALL.iter().any(|l| find(names, l.ratings_names()).is_some());
+            folders.iter().any(is_known)
+        })
+    })
+}
+
+fn read_error(path: &Path, source: io::Error) -> Error {
+    Error::Read { path: path.to_path_buf(), source }
+}
