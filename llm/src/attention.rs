@@ -1,0 +1,255 @@
+use burn::{
+    config::Config,
+    module::{Initializer, Module},
+    nn::{Linear, LinearConfig},
+    tensor::{Bool, Device, Int, Tensor, activation::softmax, assert_shape},
+};
+
+use crate::{
+    cache::LayerCache,
+    rotary::{RotaryEmbedding, Rotation},
+};
+
+/// Configuration to create a [`SelfAttention`] with [`init`](Self::init).
+#[derive(Config, Debug)]
+pub struct SelfAttentionConfig {
+    /// Width of the model.
+    pub d_model: usize,
+    /// Number of query heads.
+    pub n_heads: usize,
+    /// Number of key and value heads, each shared by `n_heads / n_kv_heads` query heads.
+    pub n_kv_heads: usize,
+    /// Width of one head.
+    pub d_head: usize,
+    /// Whether query, key and value have a bias, as in Qwen2.
+    #[config(default = false)]
+    pub qkv_bias: bool,
+    /// How the weights start.
+    #[config(default = "crate::model::INITIALIZER")]
+    pub initializer: Initializer,
+}
+
+impl SelfAttentionConfig {
+    /// Initialize a new [`SelfAttention`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if `n_heads` is not a multiple of `n_kv_heads`, or `d_head` is odd.
+    pub fn init(&self, device: &Device) -> SelfAttention {
+        assert!(
+            self.n_kv_heads > 0 && self.n_heads.is_multiple_of(self.n_kv_heads),
+            "n_heads ({}) must be a multiple of n_kv_heads ({})",
+            self.n_heads,
+            self.n_kv_heads,
+        );
+        assert!(
+            self.d_head.is_multiple_of(2),
+            "d_head ({}) must be even, for rotary positions",
+            self.d_head,
+        );
+
+        let linear = |d_input, d_output, bias| {
+            LinearConfig::new(d_input, d_output)
+                .with_bias(bias)
+                .with_initializer(self.initializer.clone())
+                .init(device)
+        };
+        let d_queries = self.n_heads * self.d_head;
+        let d_keys = self.n_kv_heads * self.d_head;
+
+        SelfAttention {
+            query: linear(self.d_model, d_queries, self.qkv_bias),
+            key: linear(self.d_model, d_keys, self.qkv_bias),
+            value: linear(self.d_model, d_keys, self.qkv_bias),
+            output: linear(d_queries, self.d_model, false),
+            n_heads: self.n_heads,
+            n_kv_heads: self.n_kv_heads,
+            d_head: self.d_head,
+        }
+    }
+}
+
+/// Grouped-query self-attention with rotary positions and an optional cache.
+///
+/// `softmax(rotate(Q) @ rotate(K)^T / sqrt(d_head)) @ V`, where each of the `n_kv_heads` key and
+/// value heads serves `n_heads / n_kv_heads` query heads
+/// ([GQA](https://arxiv.org/abs/2305.13245)). Keys and values are not repeated: the query heads of
+/// a group are neighbours, so `[batch, n_heads, new, d_head]` is read as
+/// `[batch, n_kv_heads, group * new, d_head]`, and one matrix product serves the group.
+#[derive(Module, Debug)]
+pub struct SelfAttention {
+    /// `[d_model, n_heads * d_head]`
+    pub query: Linear,
+    /// `[d_model, n_kv_heads * d_head]`
+    pub key: Linear,
+    /// `[d_model, n_kv_heads * d_head]`
+    pub value: Linear,
+    /// `[n_heads * d_head, d_model]`
+    pub output: Linear,
+    n_heads: usize,
+    n_kv_heads: usize,
+    d_head: usize,
+}
+
+impl SelfAttention {
+    /// Let every new token look at the tokens that `plan` shows it.
+    ///
+    /// With a cache, the new tokens come after those in it and are remembered; without, they are
+    /// all there is.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, new, d_model]`
+    /// - output: `[batch, new, d_model]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if `plan` was made for other batch, new or cached sizes.
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        plan: &AttentionPlan,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3> {
+        let [batch, n_new, _] = x.dims();
+        let group = self.n_heads / self.n_kv_heads;
+        let heads = |x: Tensor<3>, n_heads: usize| {
+            x.reshape([batch, n_new, n_heads, self.d_head])
+                .swap_dims(1, 2)
+        };
+
+        let query = heads(self.query.forward(x.clone()), self.n_heads);
+        let key = heads(self.key.forward(x.clone()), self.n_kv_heads);
+        let value = heads(self.value.forward(x), self.n_kv_heads);
+
+        let query = plan.rotation.forward(query);
+        let key = plan.rotation.forward(key);
+        let (key, value) = match cache {
+            Some(cache) => cache.append(key, value),
+            None => (key, value),
+        };
+
+        let query = query.reshape([batch, self.n_kv_heads, group * n_new, self.d_head]);
+        let context = attend(query, key, value, plan.mask.clone())
+            .reshape([batch, self.n_heads, n_new, self.d_head])
+            .swap_dims(1, 2)
+            .reshape([batch, n_new, self.n_heads * self.d_head]);
+
+        self.output.forward(context)
+    }
+}
+
+/// Scaled dot-product attention.
+///
+/// # Shapes
+///
+/// - query: `[batch, heads, queries, d_head]`
+/// - key, value: `[batch, heads, keys, d_head]`
+/// - mask: `[batch or 1, 1, queries, keys]`, `true` = hidden
+/// - output: `[batch, heads, queries, d_head]`
+fn attend(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    mask: Option<Tensor<4, Bool>>,
+) -> Tensor<4> {
+    let [_, _, queries, d_head] = query.dims();
+    let [_, _, keys, _] = key.dims();
+
+    let scores = (query / (d_head as f64).sqrt()).matmul(key.transpose());
+    let scores = match mask {
+        Some(mask) => {
+            assert_shape!(mask, [_, _, queries, keys]);
+            scores.mask_fill(mask, f32::NEG_INFINITY)
+        }
+        None => scores,
+    };
+
+    softmax(scores, 3).matmul(value)
+}
+
+/// What one forward pass has in common for every block: where its new tokens stand and what they
+/// see. Made once per pass by [`LanguageModel::plan`](crate::LanguageModel::plan) or
+/// [`plan_causal`](crate::LanguageModel::plan_causal).
+#[derive(Clone, Debug)]
+pub struct AttentionPlan {
+    rotation: Rotation,
+    /// `[batch, 1, group * new, cached + new]`, the rows of a token repeated for each query head
+    /// that shares its keys. `None` where nothing is hidden.
+    mask: Option<Tensor<4, Bool>>,
+}
+
+impl AttentionPlan {
+    /// See [`LanguageModel::plan`](crate::LanguageModel::plan).
+    pub(crate) fn new(
+        rope: &RotaryEmbedding,
+        group: usize,
+        positions: Tensor<2, Int>,
+        mask_attn: Option<Tensor<3, Bool>>,
+    ) -> Self {
+        let mask = mask_attn.map(|mask_attn| {
+            let [batch, n_new] = positions.dims();
+            assert_shape!(mask_attn, [batch, n_new, _]);
+            let mask = except_itself(mask_attn).unsqueeze_dim::<4>(1);
+            if group == 1 {
+                mask
+            } else {
+                mask.repeat_dim(2, group)
+            }
+        });
+
+        Self {
+            rotation: rope.rotation(positions),
+            mask,
+        }
+    }
+
+    /// See [`LanguageModel::plan_causal`](crate::LanguageModel::plan_causal).
+    pub(crate) fn causal(
+        rope: &RotaryEmbedding,
+        group: usize,
+        batch: usize,
+        n_new: usize,
+        n_cached: usize,
+        mask_pad: Option<Tensor<2, Bool>>,
+        device: &Device,
+    ) -> Self {
+        let total = n_cached + n_new;
+        let index = Tensor::<1, Int>::arange(0..total as i64, device);
+        let index_new = index.clone().slice(n_cached..total);
+
+        let positions = match &mask_pad {
+            None => index_new.clone().unsqueeze::<2>().expand([batch, n_new]),
+            // The first real token stands at 0, whatever padding comes before it.
+            Some(mask_pad) => {
+                assert_shape!(mask_pad, [batch, total]);
+                let n_real = mask_pad.clone().bool_not().int().cumsum(1);
+                (n_real - 1).clamp_min(0).slice([0..batch, n_cached..total])
+            }
+        };
+        let future = (n_new > 1).then(|| {
+            let keys = index.reshape([1, 1, total]);
+            let queries = index_new.reshape([1, n_new, 1]);
+            keys.expand([1, n_new, total])
+                .greater(queries.expand([1, n_new, total]))
+        });
+        let padding = mask_pad.map(|mask_pad| mask_pad.unsqueeze_dim::<3>(1));
+        let full = |mask: Tensor<3, Bool>| mask.expand([batch, n_new, total]);
+        let mask_attn = match (future, padding) {
+            (Some(future), Some(padding)) => Some(full(future).bool_or(full(padding))),
+            (future, padding) => future.or(padding).map(full),
+        };
+
+        Self::new(rope, group, positions, mask_attn)
+    }
+}
+
+/// The mask with every new token shown to itself: a row that hides everything, as at padding, would
+/// have a softmax of NaN, which the next block would spread over the batch.
+fn except_itself(mask_attn: Tensor<3, Bool>) -> Tensor<3, Bool> {
+    let [batch, n_new, total] = mask_attn.dims();
+    let device = mask_attn.device();
+    let others = Tensor::<2, Bool>::diag_mask([n_new, total], (total - n_new) as i64, &device);
+
+    mask_attn.bool_and(others.unsqueeze::<3>().expand([batch, n_new, total]))
+}

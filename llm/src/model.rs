@@ -1,0 +1,319 @@
+use burn::{
+    config::Config,
+    module::{Initializer, Module},
+    nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig},
+    tensor::{Bool, Device, Int, Tensor, module::linear},
+};
+
+use crate::{
+    AttentionPlan, Block, FeedForwardConfig, KvCache, SelfAttentionConfig, generate::CachedDecoder,
+    rotary::RotaryEmbedding,
+};
+
+/// How the weights of a fresh model start: `N(0, 0.02)`, as in Hugging Face's Llama.
+pub(crate) const INITIALIZER: Initializer = Initializer::Normal {
+    mean: 0.0,
+    std: 0.02,
+};
+
+/// Configuration to create a [`LanguageModel`] with [`init`](Self::init).
+///
+/// [`load`](crate::load::load) makes it from the model's own files.
+#[derive(Config, Debug, PartialEq)]
+pub struct LanguageModelConfig {
+    /// Number of tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Width of the hidden states.
+    pub d_model: usize,
+    /// Number of blocks.
+    pub n_layers: usize,
+    /// Number of query heads.
+    pub n_heads: usize,
+    /// Number of key and value heads, each shared by `n_heads / n_kv_heads` query heads.
+    pub n_kv_heads: usize,
+    /// Width of one head.
+    pub d_head: usize,
+    /// Width inside the feed-forward part.
+    pub d_ff: usize,
+    /// Base of the rotary wavelengths.
+    #[config(default = 10000.0)]
+    pub rope_theta: f64,
+    /// Added to the mean square in every norm.
+    #[config(default = 1e-5)]
+    pub norm_epsilon: f64,
+    /// Whether the head is the embedding, used the other way round.
+    #[config(default = false)]
+    pub tied_head: bool,
+    /// Whether query, key and value have a bias, as in Qwen2.
+    #[config(default = false)]
+    pub qkv_bias: bool,
+}
+
+impl LanguageModelConfig {
+    /// Initialize a new [`LanguageModel`] with random weights.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `n_heads` is not a multiple of `n_kv_heads`, `d_head` is odd, or `norm_epsilon` is
+    /// not positive.
+    pub fn init(&self, device: &Device) -> LanguageModel {
+        let norm = || {
+            RmsNormConfig::new(self.d_model)
+                .with_epsilon(self.norm_epsilon)
+                .init(device)
+        };
+        let attention =
+            SelfAttentionConfig::new(self.d_model, self.n_heads, self.n_kv_heads, self.d_head)
+                .with_qkv_bias(self.qkv_bias);
+        let feed_forward = FeedForwardConfig::new(self.d_model, self.d_ff);
+
+        LanguageModel {
+            embedding: EmbeddingConfig::new(self.vocab_size, self.d_model)
+                .with_initializer(INITIALIZER)
+                .init(device),
+            blocks: (0..self.n_layers)
+                .map(|_| Block {
+                    attention_norm: norm(),
+                    attention: attention.init(device),
+                    feed_forward_norm: norm(),
+                    feed_forward: feed_forward.init(device),
+                })
+                .collect(),
+            norm: norm(),
+            head: (!self.tied_head).then(|| {
+                LinearConfig::new(self.d_model, self.vocab_size)
+                    .with_bias(false)
+                    .with_initializer(INITIALIZER)
+                    .init(device)
+            }),
+            heads_per_group: self.n_heads / self.n_kv_heads,
+            rope: RotaryEmbedding {
+                theta: self.rope_theta,
+                d_head: self.d_head,
+            },
+        }
+    }
+}
+
+/// A decoder-only language model of the Llama family.
+///
+/// ```text
+/// tokens ─ embedding ─ [ + attention(norm) ─ + feed_forward(norm) ] × n_layers ─ norm ─ head ─ logits
+/// ```
+///
+/// Grouped-query attention with rotary positions, RMSNorm before each half of a block, SwiGLU
+/// feed-forward, no biases but Qwen2's on query, key and value: Llama, SmolLM, Mistral without its
+/// window, Qwen2. The parts are public, so that another crate can walk the blocks itself and put
+/// something between their halves; see [`Block`].
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use llm::LanguageModelConfig;
+///
+/// let device = Device::flex();
+/// let model = LanguageModelConfig::new(100, 32, 2, 4, 2, 8, 64).init(&device);
+/// let tokens = Tensor::from_data([[5, 6, 7], [8, 9, 10]], &device);
+/// assert_eq!(model.forward(tokens, None).dims(), [2, 3, 100]);
+/// ```
+#[derive(Module, Debug)]
+pub struct LanguageModel {
+    /// One vector per token, `[vocab_size, d_model]`.
+    pub embedding: Embedding,
+    /// The decoder blocks, in order.
+    pub blocks: Vec<Block>,
+    /// After the last block.
+    pub norm: RmsNorm,
+    /// Hidden state to logits, `[d_model, vocab_size]`; `None` where the embedding does it.
+    pub head: Option<Linear>,
+    heads_per_group: usize,
+    #[module(skip)]
+    rope: RotaryEmbedding,
+}
+
+impl LanguageModel {
+    /// The vectors of tokens, as the first block wants them.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[batch, tokens]`, each in `0..vocab_size`: check ids before they reach a device,
+    ///   for wgpu gives zeros in silence where they are out of range
+    /// - output: `[batch, tokens, d_model]`
+    pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        self.embedding.forward(tokens)
+    }
+
+    /// Plan a forward pass with any positions and any mask.
+    ///
+    /// Keys come in the order in which they were given to the cache, the new ones last. Position
+    /// and order are two things: branches of a tree stand at the same positions, one after the
+    /// other in the cache, each hidden from the others. A new token always sees itself, whatever
+    /// the mask says.
+    ///
+    /// # Shapes
+    ///
+    /// - positions: `[batch, new]`
+    /// - mask_attn: `[batch, new, cached + new]`, `true` = hidden; `None` = nothing is hidden
+    ///
+    /// # Panics
+    ///
+    /// Panics if the first two axes of the two differ.
+    pub fn plan(
+        &self,
+        positions: Tensor<2, Int>,
+        mask_attn: Option<Tensor<3, Bool>>,
+    ) -> AttentionPlan {
+        AttentionPlan::new(&self.rope, self.heads_per_group, positions, mask_attn)
+    }
+
+    /// Plan a plain causal pass: `n_new` tokens that follow `n_cached`, each seeing itself and what
+    /// came before it.
+    ///
+    /// Padding is seen by no other token and takes no position, so that it changes nothing wherever
+    /// it stands; a batch of prompts of several lengths is padded on the left.
+    ///
+    /// # Shapes
+    ///
+    /// - mask_pad: `[batch, n_cached + n_new]`, `true` at padding
+    ///
+    /// # Panics
+    ///
+    /// Panics if `mask_pad` has another shape.
+    pub fn plan_causal(
+        &self,
+        batch: usize,
+        n_new: usize,
+        n_cached: usize,
+        mask_pad: Option<Tensor<2, Bool>>,
+    ) -> AttentionPlan {
+        AttentionPlan::causal(
+            &self.rope,
+            self.heads_per_group,
+            batch,
+            n_new,
+            n_cached,
+            mask_pad,
+            &self.embedding.weight.val().device(),
+        )
+    }
+
+    /// The logits of every next token over the whole vocabulary: final norm and head.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[batch, tokens, d_model]`, after the last block
+    /// - output: `[batch, tokens, vocab_size]`
+    pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let [batch, n_new, d_model] = hidden.dims();
+        let hidden = self.normalise(hidden).reshape([batch * n_new, d_model]);
+        self.head_logits(hidden).reshape([batch, n_new, self.vocab_size()])
+    }
+
+    /// The head alone: logits of hidden states that are normalised already.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[n, d_model]`, from [`normalise`](Self::normalise)
+    /// - output: `[n, vocab_size]`
+    pub fn head_logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match &self.head {
+            Some(head) => head.forward(hidden),
+            None => linear(hidden, self.embedding.weight.val().transpose(), None),
+        }
+    }
+
+    /// Number of tokens that the model knows.
+    pub fn vocab_size(&self) -> usize {
+        self.embedding.weight.dims()[0]
+    }
+
+    /// The final norm alone, for use with [`head_rows`](Self::head_rows).
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[batch, tokens, d_model]`, after the last block
+    /// - output: `[batch, tokens, d_model]`
+    pub fn normalise(&self, hidden: Tensor<3>) -> Tensor<3> {
+        self.norm.forward(hidden)
+    }
+
+    /// The head's weights of some tokens, where only their logits matter: the logit of token `i` is
+    /// the product of row `i` with the normalised hidden state.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[n]`
+    /// - output: `[n, d_model]`
+    pub fn head_rows(&self, tokens: Tensor<1, Int>) -> Tensor<2> {
+        match &self.head {
+            Some(head) => head.weight.val().select(1, tokens).transpose(),
+            None => self.embedding.weight.val().select(0, tokens),
+        }
+    }
+
+    /// The logits of every next token of whole sequences, as in training.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[batch, tokens]`
+    /// - mask_pad: `[batch, tokens]`, `true` at padding
+    /// - output: `[batch, tokens, vocab_size]`
+    pub fn forward(&self, tokens: Tensor<2, Int>, mask_pad: Option<Tensor<2, Bool>>) -> Tensor<3> {
+        let [batch, n_new] = tokens.dims();
+        let plan = self.plan_causal(batch, n_new, 0, mask_pad);
+
+        let mut hidden = self.embed(tokens);
+        for block in &self.blocks {
+            hidden = block.attend(hidden, &plan, None);
+            hidden = block.feed_forward(hidden);
+        }
+        self.logits(hidden)
+    }
+
+    /// The hidden states of new tokens after the last block, before the final norm; the tokens are
+    /// remembered in `cache`.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[batch, new]`
+    /// - output: `[batch, new, d_model]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if `plan` or `cache` was made for other sizes.
+    pub fn forward_cached(
+        &self,
+        tokens: Tensor<2, Int>,
+        plan: &AttentionPlan,
+        cache: &mut KvCache,
+    ) -> Tensor<3> {
+        assert_eq!(
+            cache.layers.len(),
+            self.blocks.len(),
+            "the cache has another number of layers than the model",
+        );
+
+        let mut hidden = self.embed(tokens);
+        for (block, cache) in self.blocks.iter().zip(&mut cache.layers) {
+            hidden = block.attend(hidden, plan, Some(cache));
+            hidden = block.feed_forward(hidden);
+        }
+        hidden
+    }
+
+    /// An empty cache for [`forward_cached`](Self::forward_cached).
+    pub fn new_cache(&self) -> KvCache {
+        KvCache::new(self.blocks.len())
+    }
+
+    /// A sequence to be decoded by [`generate`](crate::generate::generate).
+    pub fn decoder(&self) -> CachedDecoder<'_> {
+        CachedDecoder::new(self)
+    }
+
+    /// The device of the weights.
+    pub fn device(&self) -> Device {
+        self.embedding.weight.lazy_device()
+    }
+}
