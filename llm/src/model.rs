@@ -207,7 +207,8 @@ impl LanguageModel {
     pub fn logits(&self, hidden: Tensor<3>) -> Tensor<3> {
         let [batch, n_new, d_model] = hidden.dims();
         let hidden = self.normalise(hidden).reshape([batch * n_new, d_model]);
-        self.head_logits(hidden).reshape([batch, n_new, self.vocab_size()])
+        self.head_logits(hidden)
+            .reshape([batch, n_new, self.vocab_size()])
     }
 
     /// The head alone: logits of hidden states that are normalised already.

@@ -43,10 +43,17 @@ pub fn beam_search(
 ) -> Vec<Vec<Ranked>> {
     let mut forest = forest;
     let batch = forest.batch();
-    assert_eq!(excluded.len(), batch, "one list of excluded sequences per row");
+    assert_eq!(
+        excluded.len(),
+        batch,
+        "one list of excluded sequences per row"
+    );
     let device = reader.model().device();
     let scores = TokenScores::new(reader.model(), trie, config.normalisation, &device);
-    let left_out: Vec<LeftOut> = excluded.iter().map(|list| LeftOut::new(trie, list)).collect();
+    let left_out: Vec<LeftOut> = excluded
+        .iter()
+        .map(|list| LeftOut::new(trie, list))
+        .collect();
     let mut rows: Vec<Beam> = (0..batch).map(|_| Beam::default()).collect();
 
     // The states after which each row goes on: at first, only the prompt's last.
@@ -64,10 +71,17 @@ pub fn beam_search(
             let mut candidates: Vec<Prefix> = Vec::new();
             for (state, prefix) in prefixes.iter().enumerate() {
                 for (node, score) in host.children(trie, index * n_states + state, prefix.node) {
-                    assert!(!score.is_nan(), "the language model's scores are not numbers");
+                    assert!(
+                        !score.is_nan(),
+                        "the language model's scores are not numbers"
+                    );
                     if !left_out[index].covers(trie, node) {
                         let score = prefix.score + score;
-                        candidates.push(Prefix { node, score, slot: prefix.slot });
+                        candidates.push(Prefix {
+                            node,
+                            score,
+                            slot: prefix.slot,
+                        });
                     }
                 }
             }
@@ -83,7 +97,11 @@ pub fn beam_search(
             prefixes.retain(|prefix| prefix.score >= bar);
             for (offset, prefix) in prefixes.iter_mut().enumerate() {
                 let token = trie.node(prefix.node).token;
-                branches[index].push(Branch { token, node: prefix.node, parent: prefix.slot });
+                branches[index].push(Branch {
+                    token,
+                    node: prefix.node,
+                    parent: prefix.slot,
+                });
                 prefix.slot = Some(forest.n_slots() + offset);
             }
         }
@@ -106,7 +124,11 @@ struct Prefix {
 
 impl Prefix {
     fn root() -> Self {
-        Self { node: 0, score: 0.0, slot: None }
+        Self {
+            node: 0,
+            score: 0.0,
+            slot: None,
+        }
     }
 }
 
@@ -123,14 +145,19 @@ impl Beam {
             Normalisation::Vocabulary => trie.node(prefix.node).children.is_empty(),
         };
         if let (true, Some(sequence)) = (is_done, trie.decided(prefix.node)) {
-            self.answers.push(Ranked { sequence, log_likelihood: prefix.score });
+            self.answers.push(Ranked {
+                sequence,
+                log_likelihood: prefix.score,
+            });
         }
         is_done
     }
 
     fn bar(&mut self, k: usize) -> f32 {
         self.sort();
-        self.answers.get(k.max(1) - 1).map_or(f32::NEG_INFINITY, |last| last.log_likelihood)
+        self.answers
+            .get(k.max(1) - 1)
+            .map_or(f32::NEG_INFINITY, |last| last.log_likelihood)
     }
 
     fn best(mut self, k: usize) -> Vec<Ranked> {
@@ -141,7 +168,9 @@ impl Beam {
 
     fn sort(&mut self) {
         self.answers.sort_by(|a, b| {
-            b.log_likelihood.total_cmp(&a.log_likelihood).then(a.sequence.cmp(&b.sequence))
+            b.log_likelihood
+                .total_cmp(&a.log_likelihood)
+                .then(a.sequence.cmp(&b.sequence))
         });
     }
 }

@@ -19,7 +19,10 @@ pub fn log_likelihoods(
     let batch = forest.batch();
     let device = reader.model().device();
     let scores = TokenScores::new(reader.model(), trie, normalisation, &device);
-    let paths: Vec<Vec<usize>> = sequences.iter().map(|&sequence| trie.path_of(sequence)).collect();
+    let paths: Vec<Vec<usize>> = sequences
+        .iter()
+        .map(|&sequence| trie.path_of(sequence))
+        .collect();
 
     // Chains one after the other: every token but the last of each is read.
     let n_prompt = forest.n_slots();
@@ -29,7 +32,11 @@ pub fn log_likelihoods(
         starts.push(n_prompt + chains.len());
         for (depth, &node) in path[..path.len() - 1].iter().enumerate() {
             let parent = (depth > 0).then(|| n_prompt + chains.len() - 1);
-            chains.push(Branch { token: trie.node(node).token, node, parent });
+            chains.push(Branch {
+                token: trie.node(node).token,
+                node,
+                parent,
+            });
         }
     }
     forest.grow(&vec![chains; batch]);
@@ -42,7 +49,11 @@ pub fn log_likelihoods(
         path.iter()
             .enumerate()
             .map(|(depth, &node)| {
-                let state = if depth == 0 { n_prompt - 1 } else { start + depth - 1 };
+                let state = if depth == 0 {
+                    n_prompt - 1
+                } else {
+                    start + depth - 1
+                };
                 host.children(trie, row * n_slots + state, trie.node(node).parent)
                     .find_map(|(child, score)| (child == node).then_some(score))
                     .expect("a node is a child of its parent")
@@ -51,7 +62,11 @@ pub fn log_likelihoods(
     };
     (0..batch)
         .map(|row| {
-            paths.iter().zip(&starts).map(|(path, &start)| likelihood(row, path, start)).collect()
+            paths
+                .iter()
+                .zip(&starts)
+                .map(|(path, &start)| likelihood(row, path, start))
+                .collect()
         })
         .collect()
 }

@@ -77,8 +77,15 @@ impl TokenForest {
     ///
     /// Panics if there is no prompt or one is empty.
     pub fn with_prefix(prompts: &[Vec<u32>], n_prefix: usize, real: &[usize]) -> Self {
-        let longest = prompts.iter().map(Vec::len).max().expect("a forest needs a prompt");
-        assert!(prompts.iter().all(|prompt| !prompt.is_empty()), "a prompt has no token");
+        let longest = prompts
+            .iter()
+            .map(Vec::len)
+            .max()
+            .expect("a forest needs a prompt");
+        assert!(
+            prompts.iter().all(|prompt| !prompt.is_empty()),
+            "a prompt has no token"
+        );
         assert_eq!(prompts.len(), real.len(), "one prefix length per prompt");
         let rows = prompts
             .iter()
@@ -94,10 +101,18 @@ impl TokenForest {
                     position: prefix + index,
                     is_padding: false,
                 });
-                Row { prefix, slots: padding.chain(tokens).collect(), last_of_prompt: longest - 1 }
+                Row {
+                    prefix,
+                    slots: padding.chain(tokens).collect(),
+                    last_of_prompt: longest - 1,
+                }
             })
             .collect();
-        Self { rows, n_prefix, n_read: 0 }
+        Self {
+            rows,
+            n_prefix,
+            n_read: 0,
+        }
     }
 
     /// Number of rows.
@@ -138,6 +153,33 @@ impl TokenForest {
         }
     }
 
+    /// Lengthen every prompt by the same tokens: a question after a text that was read already.
+    ///
+    /// # Panics
+    ///
+    /// Panics if branches have grown, or `tokens` is empty.
+    pub fn extend_prompts(&mut self, tokens: &[u32]) {
+        assert!(!tokens.is_empty(), "there is nothing to add");
+        for row in &mut self.rows {
+            assert_eq!(
+                row.last_of_prompt + 1,
+                row.slots.len(),
+                "branches have grown already"
+            );
+            for &token in tokens {
+                let last = row.slots[row.last_of_prompt];
+                row.slots.push(Slot {
+                    token,
+                    prompt_index: last.prompt_index + 1,
+                    parent: Some(row.last_of_prompt),
+                    position: last.position + 1,
+                    ..last
+                });
+                row.last_of_prompt += 1;
+            }
+        }
+    }
+
     /// Everything that has not been handed out yet.
     pub fn take(&mut self, device: &Device) -> ForestStep {
         let (batch, n_slots) = (self.batch(), self.n_slots());
@@ -158,8 +200,11 @@ impl TokenForest {
             }
         }
         let new = |value: fn(&Slot) -> i64| -> Tensor<2, Int> {
-            let values: Vec<i64> =
-                self.rows.iter().flat_map(|row| row.slots[self.n_read..].iter().map(value)).collect();
+            let values: Vec<i64> = self
+                .rows
+                .iter()
+                .flat_map(|row| row.slots[self.n_read..].iter().map(value))
+                .collect();
             Tensor::from_data(TensorData::new(values, [batch, n_new]), device)
         };
         let step = ForestStep {
@@ -181,6 +226,13 @@ impl TokenForest {
 impl Slot {
     /// A filler that nothing sees.
     fn padding() -> Self {
-        Self { token: 0, node: None, prompt_index: 0, parent: None, position: 0, is_padding: true }
+        Self {
+            token: 0,
+            node: None,
+            prompt_index: 0,
+            parent: None,
+            position: 0,
+            is_padding: true,
+        }
     }
 }

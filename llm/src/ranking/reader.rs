@@ -31,8 +31,8 @@ pub enum Normalisation {
     Vocabulary,
 }
 
-/// A plain language model with its cache.
-#[derive(Debug)]
+/// A plain language model with its cache. A clone goes on from the same text on its own.
+#[derive(Clone, Debug)]
 pub struct CachedReader<'a> {
     model: &'a LanguageModel,
     cache: KvCache,
@@ -41,14 +41,21 @@ pub struct CachedReader<'a> {
 impl<'a> CachedReader<'a> {
     /// Nothing read yet.
     pub fn new(model: &'a LanguageModel) -> Self {
-        Self { model, cache: model.new_cache() }
+        Self {
+            model,
+            cache: model.new_cache(),
+        }
     }
 }
 
 impl ReadForest for CachedReader<'_> {
     fn read(&mut self, step: &ForestStep) -> Tensor<3> {
-        let plan = self.model.plan(step.positions.clone(), Some(step.mask_attn.clone()));
-        let hidden = self.model.forward_cached(step.tokens.clone(), &plan, &mut self.cache);
+        let plan = self
+            .model
+            .plan(step.positions.clone(), Some(step.mask_attn.clone()));
+        let hidden = self
+            .model
+            .forward_cached(step.tokens.clone(), &plan, &mut self.cache);
         self.model.normalise(hidden)
     }
 
@@ -72,10 +79,18 @@ impl<'a> TokenScores<'a> {
         normalisation: Normalisation,
         device: &Device,
     ) -> Self {
-        let alphabet: Vec<i64> = trie.alphabet().iter().map(|&token| i64::from(token)).collect();
+        let alphabet: Vec<i64> = trie
+            .alphabet()
+            .iter()
+            .map(|&token| i64::from(token))
+            .collect();
         let n = alphabet.len();
         let alphabet = Tensor::<1, Int>::from_data(TensorData::new(alphabet, [n]), device);
-        Self { trie, normalisation, head: model.head_rows(alphabet).transpose() }
+        Self {
+            trie,
+            normalisation,
+            head: model.head_rows(alphabet).transpose(),
+        }
     }
 
     /// Scores after every state, on the host.
@@ -94,7 +109,11 @@ impl<'a> TokenScores<'a> {
                 Some(floats(sum.into_data()))
             }
         };
-        HostScores { logits: floats(logits.into_data()), normaliser, width: self.trie.alphabet().len() }
+        HostScores {
+            logits: floats(logits.into_data()),
+            normaliser,
+            width: self.trie.alphabet().len(),
+        }
     }
 }
 
@@ -128,5 +147,7 @@ impl HostScores {
 }
 
 fn floats(data: TensorData) -> Vec<f32> {
-    data.convert::<f32>().into_vec().expect("the data was converted to f32")
+    data.convert::<f32>()
+        .try_into_vec()
+        .expect("the data was converted to f32")
 }

@@ -87,13 +87,18 @@ impl TokenTrie {
                 return Err(TrieError::EndInside(index, end));
             }
         }
-        let closed: Vec<Vec<u32>> =
-            sequences.iter().map(|s| s.iter().copied().chain([end]).collect()).collect();
+        let closed: Vec<Vec<u32>> = sequences
+            .iter()
+            .map(|s| s.iter().copied().chain([end]).collect())
+            .collect();
         let mut order: Vec<usize> = (0..closed.len()).collect();
         order.sort_by(|&a, &b| closed[a].cmp(&closed[b]));
         for pair in order.windows(2) {
             if closed[pair[0]] == closed[pair[1]] {
-                return Err(TrieError::Duplicate(pair[0].min(pair[1]), pair[0].max(pair[1])));
+                return Err(TrieError::Duplicate(
+                    pair[0].min(pair[1]),
+                    pair[0].max(pair[1]),
+                ));
             }
         }
 
@@ -141,7 +146,13 @@ impl TokenTrie {
             .iter()
             .map(|node| alphabet.binary_search(&node.token).unwrap_or(0))
             .collect();
-        Ok(Self { nodes, order, ends, alphabet, symbols })
+        Ok(Self {
+            nodes,
+            order,
+            ends,
+            alphabet,
+            symbols,
+        })
     }
 
     /// Number of sequences.
@@ -202,15 +213,27 @@ mod tests {
     use super::*;
 
     fn trie() -> TokenTrie {
-        TokenTrie::new(&[vec![7, 8], vec![5], vec![5, 6], vec![7, 8, 9], vec![5, 6, 4]], 0)
-            .expect("the sequences differ")
+        TokenTrie::new(
+            &[
+                vec![7, 8],
+                vec![5],
+                vec![5, 6],
+                vec![7, 8, 9],
+                vec![5, 6, 4],
+            ],
+            0,
+        )
+        .expect("the sequences differ")
     }
 
     #[test]
     fn every_sequence_is_a_path_and_every_leaf_a_sequence() {
         let trie = trie();
         let tokens = |sequence| -> Vec<u32> {
-            trie.path_of(sequence).into_iter().map(|node| trie.node(node).token).collect()
+            trie.path_of(sequence)
+                .into_iter()
+                .map(|node| trie.node(node).token)
+                .collect()
         };
         assert_eq!(tokens(0), [7, 8, 0]);
         assert_eq!(tokens(1), [5, 0]);
@@ -222,10 +245,17 @@ mod tests {
     #[test]
     fn a_prefix_is_decided_when_one_sequence_has_it() {
         let trie = trie();
-        let seven = trie.node(0).children.clone().find(|&id| trie.node(id).token == 7);
+        let seven = trie
+            .node(0)
+            .children
+            .clone()
+            .find(|&id| trie.node(id).token == 7);
         let seven = seven.expect("two sequences begin with 7");
         assert_eq!(trie.decided(seven), None);
-        assert_eq!(trie.decided(*trie.path_of(4).last().expect("not empty")), Some(4));
+        assert_eq!(
+            trie.decided(*trie.path_of(4).last().expect("not empty")),
+            Some(4)
+        );
     }
 
     #[test]
@@ -233,21 +263,34 @@ mod tests {
         let trie = trie();
         for id in 0..trie.n_nodes() {
             let node = trie.node(id);
-            let shared: usize =
-                node.children.clone().map(|child| trie.node(child).leaves.len()).sum();
+            let shared: usize = node
+                .children
+                .clone()
+                .map(|child| trie.node(child).leaves.len())
+                .sum();
             assert!(node.children.is_empty() || shared == node.leaves.len());
-            assert!(node.children.clone().all(|child| trie.node(child).parent == id));
+            assert!(
+                node.children
+                    .clone()
+                    .all(|child| trie.node(child).parent == id)
+            );
         }
     }
 
     #[test]
     fn what_makes_no_trie_is_refused() {
         assert_eq!(TokenTrie::new(&[], 0).unwrap_err(), TrieError::Nothing);
-        assert_eq!(TokenTrie::new(&[vec![1], vec![]], 0).unwrap_err(), TrieError::Empty(1));
+        assert_eq!(
+            TokenTrie::new(&[vec![1], vec![]], 0).unwrap_err(),
+            TrieError::Empty(1)
+        );
         assert_eq!(
             TokenTrie::new(&[vec![1], vec![2], vec![1]], 0).unwrap_err(),
             TrieError::Duplicate(0, 2)
         );
-        assert_eq!(TokenTrie::new(&[vec![1, 0]], 0).unwrap_err(), TrieError::EndInside(0, 0));
+        assert_eq!(
+            TokenTrie::new(&[vec![1, 0]], 0).unwrap_err(),
+            TrieError::EndInside(0, 0)
+        );
     }
 }
