@@ -55,15 +55,26 @@ impl Catalogue {
     pub fn new(items: Vec<Item>, genres: Vec<String>) -> Result<Self, Error> {
         let mut by_id = HashMap::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
-            let bad_item = |reason| Error::Item { id: item.id.clone(), reason };
+            let bad_item = |reason| Error::Item {
+                id: item.id.clone(),
+                reason,
+            };
             if by_id.insert(item.id.clone(), index as ItemIndex).is_some() {
                 return Err(bad_item("another item has the same id"));
             }
-            if item.genres.iter().any(|&genre| usize::from(genre) >= genres.len()) {
+            if item
+                .genres
+                .iter()
+                .any(|&genre| usize::from(genre) >= genres.len())
+            {
                 return Err(bad_item("one of its genres is not in the list of genres"));
             }
         }
-        Ok(Self { items, genres, by_id })
+        Ok(Self {
+            items,
+            genres,
+            by_id,
+        })
     }
 
     /// The position of the item with this id.
@@ -144,7 +155,12 @@ mod tests {
     use super::*;
 
     fn item(id: &str, title: &str, year: impl Into<Option<u16>>) -> Item {
-        Item { id: id.to_string(), title: title.to_string(), year: year.into(), genres: vec![] }
+        Item {
+            id: id.to_string(),
+            title: title.to_string(),
+            year: year.into(),
+            genres: vec![],
+        }
     }
 
     fn titles(items: Vec<Item>) -> Vec<String> {
@@ -153,32 +169,58 @@ mod tests {
 
     #[test]
     fn a_title_of_its_own_stays_bare() {
-        assert_eq!(titles(vec![item("1", "Heat", 1995), item("2", "Emma", 1996)]), ["Heat", "Emma"]);
+        assert_eq!(
+            titles(vec![item("1", "Heat", 1995), item("2", "Emma", 1996)]),
+            ["Heat", "Emma"]
+        );
     }
 
     #[test]
     fn a_shared_title_gets_its_year() {
-        let items = vec![item("1", "Heat", 1995), item("2", "Heat", 1986), item("3", "Emma", 1996)];
+        let items = vec![
+            item("1", "Heat", 1995),
+            item("2", "Heat", 1986),
+            item("3", "Emma", 1996),
+        ];
         assert_eq!(titles(items), ["Heat (1995)", "Heat (1986)", "Emma"]);
     }
 
     #[test]
     fn a_shared_title_and_year_gets_a_number() {
-        let items = vec![item("1", "Emma", 1996), item("2", "Emma", 1996), item("3", "Emma", 1996)];
-        assert_eq!(titles(items), ["Emma (1996)", "Emma (1996) #2", "Emma (1996) #3"]);
-        assert_eq!(titles(vec![item("1", "X", None), item("2", "X", None)]), ["X", "X #2"]);
+        let items = vec![
+            item("1", "Emma", 1996),
+            item("2", "Emma", 1996),
+            item("3", "Emma", 1996),
+        ];
+        assert_eq!(
+            titles(items),
+            ["Emma (1996)", "Emma (1996) #2", "Emma (1996) #3"]
+        );
+        assert_eq!(
+            titles(vec![item("1", "X", None), item("2", "X", None)]),
+            ["X", "X #2"]
+        );
     }
 
     #[test]
     fn a_number_never_takes_the_name_of_another_item() {
-        let items = vec![item("1", "X", None), item("2", "X", None), item("3", "X #2", None)];
+        let items = vec![
+            item("1", "X", None),
+            item("2", "X", None),
+            item("3", "X #2", None),
+        ];
         assert_eq!(titles(items), ["X", "X #3", "X #2"]);
     }
 
     #[test]
     fn two_items_with_one_id_are_refused() {
         let error = Catalogue::new(vec![item("1", "A", None), item("1", "B", None)], vec![]);
-        assert!(error.unwrap_err().to_string().contains("another item has the same id"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("another item has the same id")
+        );
     }
 
     #[test]
@@ -186,6 +228,9 @@ mod tests {
         let mut heat = item("1", "Heat", 1995);
         heat.genres = vec![1];
         let error = Catalogue::new(vec![heat], vec!["Crime".to_string()]).unwrap_err();
-        assert!(error.to_string().contains("not in the list of genres"), "{error}");
+        assert!(
+            error.to_string().contains("not in the list of genres"),
+            "{error}"
+        );
     }
 }

@@ -63,10 +63,14 @@ impl Dataset {
         for event in histories.iter().flat_map(|history| &history.events) {
             if event.item as usize >= catalogue.len() {
                 let n_items = catalogue.len();
-                return Err(Error::Event { reason: format!("an item beyond the {n_items} listed") });
+                return Err(Error::Event {
+                    reason: format!("an item beyond the {n_items} listed"),
+                });
             }
             if !RATINGS.contains(&event.rating) {
-                return Err(Error::Event { reason: "a rating that is not within 0.5 to 5".into() });
+                return Err(Error::Event {
+                    reason: "a rating that is not within 0.5 to 5".into(),
+                });
             }
             // The bits of positive floats sort as the floats do.
             ratings.insert(event.rating.to_bits());
@@ -120,26 +124,46 @@ mod tests {
     use crate::{Event, Item};
 
     fn catalogue() -> Catalogue {
-        let item = |id: &str| Item { id: id.into(), title: id.into(), year: None, genres: vec![] };
+        let item = |id: &str| Item {
+            id: id.into(),
+            title: id.into(),
+            year: None,
+            genres: vec![],
+        };
         Catalogue::new(vec![item("a"), item("b"), item("c")], vec![]).unwrap()
     }
 
     fn dataset(events: Vec<Event>) -> Result<Dataset, Error> {
-        let history = History { user: "canary".into(), events };
+        let history = History {
+            user: "canary".into(),
+            events,
+        };
         Dataset::from_histories("tiny", catalogue(), vec![history])
     }
 
     #[test]
     fn events_of_one_second_keep_their_order() {
-        let event = |item, timestamp| Event { item, rating: 3.0, timestamp };
+        let event = |item, timestamp| Event {
+            item,
+            rating: 3.0,
+            timestamp,
+        };
         let dataset = dataset(vec![event(2, 5), event(1, 5), event(0, 4), event(0, 5)]).unwrap();
-        let items: Vec<_> = dataset.histories[0].events.iter().map(|event| event.item).collect();
+        let items: Vec<_> = dataset.histories[0]
+            .events
+            .iter()
+            .map(|event| event.item)
+            .collect();
         assert_eq!(items, [0, 2, 1, 0]);
     }
 
     #[test]
     fn ratings_that_occur_are_listed_once_and_ascending() {
-        let event = |rating| Event { item: 0, rating, timestamp: 0 };
+        let event = |rating| Event {
+            item: 0,
+            rating,
+            timestamp: 0,
+        };
         let dataset = dataset([4.5, 0.5, 4.5, 3.0].map(event).to_vec()).unwrap();
         assert_eq!(dataset.ratings, [0.5, 3.0, 4.5]);
         assert_eq!(dataset.rating_index(3.0), Some(1));
@@ -149,7 +173,11 @@ mod tests {
     #[test]
     fn impossible_events_are_refused_without_naming_the_person() {
         for (item, rating) in [(3, 4.0), (0, 0.0), (0, f32::NAN), (0, 5.5)] {
-            let event = Event { item, rating, timestamp: 0 };
+            let event = Event {
+                item,
+                rating,
+                timestamp: 0,
+            };
             let message = dataset(vec![event]).unwrap_err().to_string();
             assert!(!message.contains("canary"), "{message}");
         }
@@ -157,7 +185,11 @@ mod tests {
 
     #[test]
     fn debug_shows_no_person() {
-        let event = Event { item: 1, rating: 3.0, timestamp: 77 };
+        let event = Event {
+            item: 1,
+            rating: 3.0,
+            timestamp: 77,
+        };
         let text = format!("{:?}", dataset(vec![event]).unwrap());
         assert!(!text.contains("canary") && !text.contains("77"), "{text}");
     }

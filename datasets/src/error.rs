@@ -234,7 +234,9 @@ fn write_advice(source: &io::Error) -> &'static str {
 
 fn status_advice(status: u16) -> &'static str {
     match status {
-        401 | 403 => ": it is private or asks to accept its terms; download it by hand, then pass its path",
+        401 | 403 => {
+            ": it is private or asks to accept its terms; download it by hand, then pass its path"
+        }
         404 => ": nothing is there; check the name",
         429 => ": too many requests; wait a while, then run the same command again",
         500.. => ": the server is in trouble; try again later",
@@ -275,8 +277,18 @@ mod tests {
     #[test]
     fn a_full_disk_says_what_to_do() {
         let source = io::Error::from(io::ErrorKind::StorageFull);
-        let message = Error::Write { path: "/cache/x".into(), source }.to_string();
-        assert!(message.contains("the disk is full: free some space"), "{message}");
-        assert!(message.contains("what has arrived so far is kept"), "{message}");
+        let message = Error::Write {
+            path: "/cache/x".into(),
+            source,
+        }
+        .to_string();
+        assert!(
+            message.contains("the disk is full: free some space"),
+            "{message}"
+        );
+        assert!(
+            message.contains("what has arrived so far is kept"),
+            "{message}"
+        );
     }
 }

@@ -48,7 +48,9 @@ pub struct History {
 
 impl fmt::Debug for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("History").field("events", &self.events.len()).finish_non_exhaustive()
+        f.debug_struct("History")
+            .field("events", &self.events.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,8 +60,15 @@ mod tests {
 
     #[test]
     fn debug_of_a_history_shows_neither_the_person_nor_the_events() {
-        let event = Event { item: 31337, rating: 4.5, timestamp: 978_300_760 };
-        let history = History { user: "canary".to_string(), events: vec![event; 3] };
+        let event = Event {
+            item: 31337,
+            rating: 4.5,
+            timestamp: 978_300_760,
+        };
+        let history = History {
+            user: "canary".to_string(),
+            events: vec![event; 3],
+        };
         assert_eq!(format!("{history:?}"), "History { events: 3, .. }");
         assert_eq!(format!("{event:?}"), "Event { .. }");
     }

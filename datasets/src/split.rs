@@ -43,7 +43,10 @@ impl<'a> LeaveOneOut<'a> {
     pub fn new(dataset: &'a Dataset) -> Self {
         let is_skipped = |history: &&crate::History| history.events.len() < MIN_EVENTS;
         let skipped_users = dataset.histories.iter().filter(is_skipped).count();
-        let split = Self { dataset, skipped_users };
+        let split = Self {
+            dataset,
+            skipped_users,
+        };
         if skipped_users > 0 {
             tracing::warn!("{split}");
         }
@@ -59,7 +62,11 @@ impl<'a> LeaveOneOut<'a> {
     /// [`Dataset::histories`](crate::Dataset::histories).
     pub fn train(&self, user: usize) -> &'a [Event] {
         let events = self.events(user);
-        if events.len() < MIN_EVENTS { events } else { &events[..events.len() - 2] }
+        if events.len() < MIN_EVENTS {
+            events
+        } else {
+            &events[..events.len() - 2]
+        }
     }
 
     /// What came before the second last event, and that event.
@@ -101,7 +108,11 @@ impl<'a> LeaveOneOut<'a> {
 
     fn test_parts(&self, user: usize) -> Option<(&'a Event, &'a [Event])> {
         let events = self.events(user);
-        if events.len() < MIN_EVENTS { None } else { events.split_last() }
+        if events.len() < MIN_EVENTS {
+            None
+        } else {
+            events.split_last()
+        }
     }
 }
 
@@ -154,14 +165,20 @@ pub struct Window {
 /// assert_eq!(windows(9, 3, 2).collect::<Vec<_>>(), [0..3, 2..5, 4..7, 5..8]);
 /// assert_eq!(windows(3, 50, 1).collect::<Vec<_>>(), [0..2]);
 /// ```
-pub fn windows(n_events: usize, length: usize, stride: usize) -> impl Iterator<Item = Range<usize>> {
+pub fn windows(
+    n_events: usize,
+    length: usize,
+    stride: usize,
+) -> impl Iterator<Item = Range<usize>> {
     assert!(length > 0, "a window needs at least one input event");
     assert!(stride > 0, "a window that does not move never arrives");
     let newest = n_events.saturating_sub(1);
     let last_start = newest.saturating_sub(length);
     let strided = (0..last_start).step_by(stride);
     let last = (newest > 0).then_some(last_start);
-    strided.chain(last).map(move |start| start..newest.min(start + length))
+    strided
+        .chain(last)
+        .map(move |start| start..newest.min(start + length))
 }
 
 #[cfg(test)]
@@ -171,11 +188,20 @@ mod tests {
 
     /// Histories of these many events; an event's timestamp is its position.
     fn dataset(lengths: &[usize]) -> Dataset {
-        let item = Item { id: "1".into(), title: "Heat".into(), year: None, genres: vec![] };
+        let item = Item {
+            id: "1".into(),
+            title: "Heat".into(),
+            year: None,
+            genres: vec![],
+        };
         let history = |&length: &usize| History {
             user: String::new(),
             events: (0..length as i64)
-                .map(|timestamp| Event { item: 0, rating: 3.0, timestamp })
+                .map(|timestamp| Event {
+                    item: 0,
+                    rating: 3.0,
+                    timestamp,
+                })
                 .collect(),
         };
         let catalogue = Catalogue::new(vec![item], vec![]).unwrap();
@@ -204,9 +230,18 @@ mod tests {
             assert_eq!(split.train(user).len(), user);
         }
         assert_eq!(split.train(3).len(), 1);
-        let of_two_events = Window { user: 2, start: 0, end: 1 };
+        let of_two_events = Window {
+            user: 2,
+            start: 0,
+            end: 1,
+        };
         assert_eq!(split.windows(50, 1).collect::<Vec<_>>(), [of_two_events]);
-        assert!(split.to_string().contains("3 of them with fewer than 3 events"), "{split}");
+        assert!(
+            split
+                .to_string()
+                .contains("3 of them with fewer than 3 events"),
+            "{split}"
+        );
     }
 
     #[test]
@@ -242,7 +277,10 @@ mod tests {
                     let all: Vec<_> = windows(n_events, length, stride).collect();
                     assert_eq!(all.last().unwrap().end, n_events - 1);
                     assert!(all.windows(2).all(|pair| pair[0].start < pair[1].start));
-                    assert!(all.iter().all(|window| window.len() == length.min(n_events - 1)));
+                    assert!(
+                        all.iter()
+                            .all(|window| window.len() == length.min(n_events - 1))
+                    );
                 }
             }
         }

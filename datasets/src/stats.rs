@@ -37,7 +37,10 @@ impl DatasetStats {
     pub(crate) fn of(dataset: &Dataset) -> Self {
         let histories = &dataset.histories;
         let events = || histories.iter().flat_map(|history| &history.events);
-        let mut lengths: Vec<usize> = histories.iter().map(|history| history.events.len()).collect();
+        let mut lengths: Vec<usize> = histories
+            .iter()
+            .map(|history| history.events.len())
+            .collect();
         lengths.sort_unstable();
 
         let interactions: usize = lengths.iter().sum();
@@ -51,7 +54,10 @@ impl DatasetStats {
         Self {
             users: histories.len(),
             items,
-            rated_items: events().map(|event| event.item).collect::<HashSet<_>>().len(),
+            rated_items: events()
+                .map(|event| event.item)
+                .collect::<HashSet<_>>()
+                .len(),
             interactions,
             genres: dataset.catalogue.genres.len(),
             history_min: lengths.first().copied().unwrap_or(0),
@@ -100,7 +106,11 @@ fn median(sorted: &[usize]) -> f64 {
 }
 
 fn ratio(part: usize, whole: usize) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }
 
 /// `100000` becomes `100,000`.
@@ -122,11 +132,23 @@ mod tests {
     use crate::{Catalogue, Event, History, Item};
 
     fn dataset(timestamps: &[&[i64]]) -> Dataset {
-        let item = |id: &str| Item { id: id.into(), title: id.into(), year: None, genres: vec![] };
+        let item = |id: &str| Item {
+            id: id.into(),
+            title: id.into(),
+            year: None,
+            genres: vec![],
+        };
         let catalogue = Catalogue::new(vec![item("a"), item("b")], vec!["Crime".into()]).unwrap();
         let history = |times: &&[i64]| History {
             user: String::new(),
-            events: times.iter().map(|&t| Event { item: 0, rating: 3.0, timestamp: t }).collect(),
+            events: times
+                .iter()
+                .map(|&t| Event {
+                    item: 0,
+                    rating: 3.0,
+                    timestamp: t,
+                })
+                .collect(),
         };
         Dataset::from_histories("t", catalogue, timestamps.iter().map(history).collect()).unwrap()
     }
@@ -161,7 +183,10 @@ mod tests {
     #[test]
     fn no_histories_give_zeros_and_not_nan() {
         let stats = dataset(&[]).stats();
-        assert_eq!((stats.history_mean, stats.density, stats.history_median), (0.0, 0.0, 0.0));
+        assert_eq!(
+            (stats.history_mean, stats.density, stats.history_median),
+            (0.0, 0.0, 0.0)
+        );
         assert_eq!(stats.equal_timestamps, Some(0.0));
     }
 

@@ -64,17 +64,26 @@ fn parse_year(group: &str) -> Option<u16> {
     }
     let is_range = |rest: &str| {
         rest.starts_with(['-', '–'])
-            && rest.chars().skip(1).all(|c| c.is_ascii_digit() || c.is_whitespace())
+            && rest
+                .chars()
+                .skip(1)
+                .all(|c| c.is_ascii_digit() || c.is_whitespace())
     };
     (rest.is_empty() || is_range(rest)).then(|| digits.parse().ok())?
 }
 
 fn article_first(title: &str) -> String {
-    let Some((rest, article)) = title.rsplit_once(", ") else { return title.to_string() };
+    let Some((rest, article)) = title.rsplit_once(", ") else {
+        return title.to_string();
+    };
     if rest.is_empty() || !ARTICLES.contains(&article) {
         return title.to_string();
     }
-    let gap = if article.ends_with(['\'', '’']) { "" } else { " " };
+    let gap = if article.ends_with(['\'', '’']) {
+        ""
+    } else {
+        " "
+    };
     format!("{article}{gap}{rest}")
 }
 
@@ -90,9 +99,17 @@ mod tests {
     #[test]
     fn the_article_comes_to_the_front_in_every_language() {
         assert_title("Matrix, The (1999)", "The Matrix", 1999);
-        assert_title("Good, the Bad and the Ugly, The (1966)", "The Good, the Bad and the Ugly", 1966);
+        assert_title(
+            "Good, the Bad and the Ugly, The (1966)",
+            "The Good, the Bad and the Ugly",
+            1966,
+        );
         assert_title("American in Paris, An (1951)", "An American in Paris", 1951);
-        assert_title("Fille seule, La (A Single Girl) (1995)", "La Fille seule", 1995);
+        assert_title(
+            "Fille seule, La (A Single Girl) (1995)",
+            "La Fille seule",
+            1995,
+        );
         assert_title("Avventura, L' (1960)", "L'Avventura", 1960);
         assert_title("Boot, Das (Boat, The) (1981)", "Das Boot", 1981);
         assert_title("Mariachi, El (1992)", "El Mariachi", 1992);
@@ -101,9 +118,17 @@ mod tests {
 
     #[test]
     fn a_comma_that_belongs_to_the_title_stays() {
-        assert_title("I, Worst of All (Yo, la peor de todas) (1990)", "I, Worst of All", 1990);
+        assert_title(
+            "I, Worst of All (Yo, la peor de todas) (1990)",
+            "I, Worst of All",
+            1990,
+        );
         assert_title("Paris, Texas (1984)", "Paris, Texas", 1984);
-        assert_title("Maybe, Maybe Not (Bewegte Mann, Der) (1994)", "Maybe, Maybe Not", 1994);
+        assert_title(
+            "Maybe, Maybe Not (Bewegte Mann, Der) (1994)",
+            "Maybe, Maybe Not",
+            1994,
+        );
         assert_title("Monsters, Inc. (2001)", "Monsters, Inc.", 2001);
     }
 
@@ -121,7 +146,11 @@ mod tests {
         );
         assert_title("Nested (one (two) three) (1990)", "Nested", 1990);
         let video = "Land Before Time III: The Time of the Great Giving (1995) (V)";
-        assert_title(video, "Land Before Time III: The Time of the Great Giving", 1995);
+        assert_title(
+            video,
+            "Land Before Time III: The Time of the Great Giving",
+            1995,
+        );
     }
 
     #[test]
@@ -139,7 +168,11 @@ mod tests {
     fn years_may_be_absent_or_a_range() {
         assert_title("unknown", "unknown", None);
         assert_title("Babylon 5", "Babylon 5", None);
-        assert_title("Death Note: Desu nôto (2006–2007)", "Death Note: Desu nôto", 2006);
+        assert_title(
+            "Death Note: Desu nôto (2006–2007)",
+            "Death Note: Desu nôto",
+            2006,
+        );
         assert_title("Fawlty Towers (1975-1979)", "Fawlty Towers", 1975);
         assert_title("Justice League: Doom (2012) ", "Justice League: Doom", 2012);
         assert_title("2012 (2009)", "2012", 2009);
@@ -147,7 +180,19 @@ mod tests {
 
     #[test]
     fn no_text_makes_it_panic() {
-        for raw in ["", ")", "(", "()", "((", "))", ", The", "é)", "(é", "x (ééé)", "x (199é)"] {
+        for raw in [
+            "",
+            ")",
+            "(",
+            "()",
+            "((",
+            "))",
+            ", The",
+            "é)",
+            "(é",
+            "x (ééé)",
+            "x (199é)",
+        ] {
             parse(raw);
         }
     }

@@ -1,3 +1,5 @@
+//! Numbers for the values of a modality, and for what is absent or unknown.
+
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
@@ -35,11 +37,16 @@ pub struct Vocabulary {
 impl Vocabulary {
     /// Number the values in the order given. A value that comes again keeps its first number.
     pub fn new(values: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let mut vocabulary = Self { values: Vec::new(), ids: HashMap::new() };
+        let mut vocabulary = Self {
+            values: Vec::new(),
+            ids: HashMap::new(),
+        };
         for value in values {
             let value = value.into();
             if !vocabulary.ids.contains_key(&value) {
-                vocabulary.ids.insert(value.clone(), vocabulary.len() as u32);
+                vocabulary
+                    .ids
+                    .insert(value.clone(), vocabulary.len() as u32);
                 vocabulary.values.push(value);
             }
         }
@@ -63,7 +70,10 @@ impl Vocabulary {
     }
 
     /// Number of ids, padding and unknown included: the rows that an embedding table needs.
-    #[expect(clippy::len_without_is_empty, reason = "the two special ids are always there")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "the two special ids are always there"
+    )]
     pub fn len(&self) -> usize {
         self.values.len() + N_SPECIAL as usize
     }
@@ -98,15 +108,24 @@ mod tests {
     fn values_follow_the_two_special_ids() {
         let vocabulary = Vocabulary::new(["a", "b", "a", "c"]);
         assert_eq!(vocabulary.len(), 5);
-        assert_eq!(["a", "b", "c"].map(|value| vocabulary.id_of(value)), [2, 3, 4]);
-        assert_eq!([2, 3, 4].map(|id| vocabulary.value_of(id).unwrap()), ["a", "b", "c"]);
+        assert_eq!(
+            ["a", "b", "c"].map(|value| vocabulary.id_of(value)),
+            [2, 3, 4]
+        );
+        assert_eq!(
+            [2, 3, 4].map(|id| vocabulary.value_of(id).unwrap()),
+            ["a", "b", "c"]
+        );
     }
 
     #[test]
     fn special_ids_have_no_value() {
         let vocabulary = Vocabulary::new(["a"]);
         assert_eq!(vocabulary.id_of("b"), UNKNOWN);
-        assert_eq!([PADDING, UNKNOWN, 3, u32::MAX].map(|id| vocabulary.value_of(id)), [None; 4]);
+        assert_eq!(
+            [PADDING, UNKNOWN, 3, u32::MAX].map(|id| vocabulary.value_of(id)),
+            [None; 4]
+        );
     }
 
     #[test]
@@ -114,7 +133,10 @@ mod tests {
         let vocabulary = Vocabulary::new(["Film-Noir", "Children's", ""]);
         let text = serde_json::to_string(&vocabulary).unwrap();
         assert_eq!(text, r#"["Film-Noir","Children's",""]"#);
-        assert_eq!(serde_json::from_str::<Vocabulary>(&text).unwrap(), vocabulary);
+        assert_eq!(
+            serde_json::from_str::<Vocabulary>(&text).unwrap(),
+            vocabulary
+        );
     }
 
     #[test]

@@ -34,9 +34,18 @@ pub(super) fn read_movies(
     file: &mut Opened<'_>,
     catalogue: &mut CatalogueTable,
 ) -> Result<(), Error> {
-    for_each_record(file, ["movieId", "title", "genres"], |places, [id, title, genres]| {
-        catalogue.add_item(places[0], &decode(id), &decode(title), decode(genres).split('|'))
-    })
+    for_each_record(
+        file,
+        ["movieId", "title", "genres"],
+        |places, [id, title, genres]| {
+            catalogue.add_item(
+                places[0],
+                &decode(id),
+                &decode(title),
+                decode(genres).split('|'),
+            )
+        },
+    )
 }
 
 /// Call `read` with the places and texts of the wanted columns of every record.
@@ -48,15 +57,27 @@ fn for_each_record<const N: usize>(
     let path = file.path;
     let is_packed_error = |source: io::Error, file: &Opened<'_>| file.error(source);
     let limit = Cell::new(MAX_LINE as u64);
-    let bounded = Bounded { inner: &mut *file, n_read: 0, limit: &limit };
-    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bounded);
+    let bounded = Bounded {
+        inner: &mut *file,
+        n_read: 0,
+        limit: &limit,
+    };
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(bounded);
     let mut record = ByteRecord::new();
     let mut columns: Option<[usize; N]> = None;
     loop {
         // One record's worth beyond what has been parsed, and what the reader buffers ahead.
         limit.set(reader.position().byte() + 2 * MAX_LINE as u64);
         let line = reader.position().line();
-        let start = Place { file: path, line, column: 1, name: names[0] };
+        let start = Place {
+            file: path,
+            line,
+            column: 1,
+            name: names[0],
+        };
         match reader.read_byte_record(&mut record) {
             Ok(true) => {}
             Ok(false) => break,
@@ -68,7 +89,10 @@ fn for_each_record<const N: usize>(
                         "a record of a CSV file (is a quote left open?)",
                     ),
                     ErrorKind::Io(source) => is_packed_error(source, file),
-                    other => Error::Damaged { file: path.to_path_buf(), source: format!("{other:?}").into() },
+                    other => Error::Damaged {
+                        file: path.to_path_buf(),
+                        source: format!("{other:?}").into(),
+                    },
                 });
             }
         }
@@ -83,7 +107,11 @@ fn for_each_record<const N: usize>(
         let mut texts: [&[u8]; N] = [b""; N];
         for index in 0..N {
             let column = columns[index];
-            places[index] = Place { column: column + 1, name: names[index], ..start };
+            places[index] = Place {
+                column: column + 1,
+                name: names[index],
+                ..start
+            };
             texts[index] = record.get(column).ok_or_else(|| {
                 let found = format!("a line of {} fields", record.len());
                 places[index].error(found, "a field here too")
@@ -103,8 +131,16 @@ fn find_columns<const N: usize>(
     for (index, name) in names.into_iter().enumerate() {
         let is_wanted = |cell: &[u8]| decode(cell).trim_matches(['\u{feff}', ' ']) == name;
         columns[index] = header.iter().position(is_wanted).ok_or_else(|| {
-            let found: Vec<String> = header.iter().map(|cell| decode(cell).into_owned()).collect();
-            let place = Place { file, line: 1, column: index + 1, name };
+            let found: Vec<String> = header
+                .iter()
+                .map(|cell| decode(cell).into_owned())
+                .collect();
+            let place = Place {
+                file,
+                line: 1,
+                column: index + 1,
+                name,
+            };
             let expected = format!("a first line that names the columns {}", names.join(","));
             place.error(quote(&found.join(",")), expected)
         })?;

@@ -17,7 +17,11 @@ pub(super) fn read_ratings(
     const NAMES: [&str; 4] = ["user", "item", "rating", "timestamp"];
     for_each_line(file, |start, line| {
         let [user, item, rating, timestamp] = split_line(start, line, separator, NAMES)?;
-        let at = |index: usize| Place { column: index + 1, name: NAMES[index], ..start };
+        let at = |index: usize| Place {
+            column: index + 1,
+            name: NAMES[index],
+            ..start
+        };
         let event = Event {
             item: histories.find_item(at(1), item)?,
             rating: at(2).rating(rating)?,
@@ -34,14 +38,20 @@ pub(super) fn read_genres(file: &mut Opened<'_>) -> Result<Vec<String>, Error> {
     for_each_line(file, |start, line| {
         let [name, number] = split_line(start, line, "|", ["genre", "number"])?;
         if number.trim().parse() != Ok(names.len()) {
-            let place = Place { column: 2, name: "number", ..start };
+            let place = Place {
+                column: 2,
+                name: "number",
+                ..start
+            };
             return Err(place.error(quote(number), names.len().to_string()));
         }
         names.push(name.to_string());
         Ok(())
     })?;
     if names.is_empty() {
-        return Err(Error::Empty { file: file.path.to_path_buf() });
+        return Err(Error::Empty {
+            file: file.path.to_path_buf(),
+        });
     }
     Ok(names)
 }
@@ -69,7 +79,12 @@ pub(super) fn read_u_item(
                 "1" => flagged.push(genre.as_str()),
                 other => {
                     let column = N_BEFORE_GENRES + index + 1;
-                    return Err(Place { column, name: "genre", ..start }.error(quote(other), "0 or 1"));
+                    return Err(Place {
+                        column,
+                        name: "genre",
+                        ..start
+                    }
+                    .error(quote(other), "0 or 1"));
                 }
             }
         }
@@ -84,7 +99,9 @@ pub(super) fn read_movies_dat(
 ) -> Result<(), Error> {
     for_each_line(file, |start, line| {
         // A title may hold the separator; an id and genres may not.
-        let parts = line.split_once("::").and_then(|(id, rest)| Some((id, rest.rsplit_once("::")?)));
+        let parts = line
+            .split_once("::")
+            .and_then(|(id, rest)| Some((id, rest.rsplit_once("::")?)));
         let Some((id, (title, genres))) = parts else {
             return Err(wrong_width(start, line.split("::").count(), 3, "::"));
         };
@@ -98,7 +115,12 @@ fn for_each_line(
     mut read: impl FnMut(Place<'_>, &str) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut bytes = Vec::new();
-    let mut place = Place { file: file.path, line: 0, column: 1, name: "line" };
+    let mut place = Place {
+        file: file.path,
+        line: 0,
+        column: 1,
+        name: "line",
+    };
     while file.read_line(&mut bytes, MAX_LINE)? {
         place.line += 1;
         if bytes.len() > MAX_LINE {
@@ -148,7 +170,11 @@ fn split_line<'t, const N: usize>(
 /// The error for a line with too few or too many fields; it points at the first that is wrong.
 fn wrong_width(start: Place<'_>, n_found: usize, n_expected: usize, separator: &str) -> Error {
     let plural = if n_found == 1 { "" } else { "s" };
-    Place { column: n_found.min(n_expected) + 1, ..start }.error(
+    Place {
+        column: n_found.min(n_expected) + 1,
+        ..start
+    }
+    .error(
         format!("{n_found} field{plural}"),
         format!("{n_expected} fields separated by {separator:?}"),
     )

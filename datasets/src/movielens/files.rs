@@ -53,7 +53,12 @@ impl Files {
             for layout in Layout::ALL {
                 if find(names, layout.ratings_names()).is_some() {
                     let (path, names) = (path.to_path_buf(), names.clone());
-                    return Ok(Self { layout, path, names, zip });
+                    return Ok(Self {
+                        layout,
+                        path,
+                        names,
+                        zip,
+                    });
                 }
             }
         }
@@ -64,18 +69,30 @@ impl Files {
     pub(super) fn name(&self) -> String {
         // An absolute path has a name even where the one given is `.`.
         let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let name = if self.zip.is_some() { path.file_stem() } else { path.file_name() };
-        name.map_or_else(|| "movielens".to_string(), |name| name.to_string_lossy().into_owned())
+        let name = if self.zip.is_some() {
+            path.file_stem()
+        } else {
+            path.file_name()
+        };
+        name.map_or_else(
+            || "movielens".to_string(),
+            |name| name.to_string_lossy().into_owned(),
+        )
     }
 
     /// The first file with one of these names, plain or gzipped.
     pub(super) fn require(&self, wanted: &[&str]) -> Result<Member, Error> {
         let missing = || Error::MissingFile {
             path: self.path.clone(),
-            expected: wanted.first().map_or_else(String::new, |name| (*name).to_string()),
+            expected: wanted
+                .first()
+                .map_or_else(String::new, |name| (*name).to_string()),
         };
         let name = find(&self.names, wanted).ok_or_else(missing)?;
-        Ok(Member { path: self.path.join(&self.names[name]), name: name.to_string() })
+        Ok(Member {
+            path: self.path.join(&self.names[name]),
+            name: name.to_string(),
+        })
     }
 
     /// Read a file, unpacked, and take the SHA-256 of all its unpacked bytes meanwhile.
@@ -85,10 +102,14 @@ impl Files {
         read: impl FnOnce(&mut Opened<'_>) -> Result<T, Error>,
     ) -> Result<(T, [u8; 32]), Error> {
         let Some(zip) = &mut self.zip else {
-            let file = File::open(&member.path).map_err(|source| read_error(&member.path, source))?;
+            let file =
+                File::open(&member.path).map_err(|source| read_error(&member.path, source))?;
             return read_unpacked(member, file, false, read);
         };
-        let damaged = |source| Error::Damaged { file: member.path.clone(), source: Box::new(source) };
+        let damaged = |source| Error::Damaged {
+            file: member.path.clone(),
+            source: Box::new(source),
+        };
         let packed = zip.by_name(&self.names[&member.name]).map_err(damaged)?;
         read_unpacked(member, packed, true, read)
     }
@@ -117,7 +138,10 @@ impl Opened<'_> {
 
     pub(super) fn error(&self, source: io::Error) -> Error {
         if self.is_packed {
-            Error::Damaged { file: self.path.to_path_buf(), source: source.into() }
+            Error::Damaged {
+                file: self.path.to_path_buf(),
+                source: source.into(),
+            }
         } else {
             read_error(self.path, source)
         }
@@ -143,11 +167,17 @@ fn read_unpacked<T>(
 ) -> Result<(T, [u8; 32]), Error> {
     let packed = BufReader::with_capacity(BUFFER_BYTES, packed);
     let is_gzipped = without_gz(&member.name) != member.name;
-    let unpacked: Box<dyn Read + '_> =
-        if is_gzipped { Box::new(MultiGzDecoder::new(packed)) } else { Box::new(packed) };
+    let unpacked: Box<dyn Read + '_> = if is_gzipped {
+        Box::new(MultiGzDecoder::new(packed))
+    } else {
+        Box::new(packed)
+    };
     let mut hashing = BufReader::with_capacity(BUFFER_BYTES, Hashing::new(unpacked));
-    let mut opened =
-        Opened { path: &member.path, reader: &mut hashing, is_packed: is_gzipped || is_in_zip };
+    let mut opened = Opened {
+        path: &member.path,
+        reader: &mut hashing,
+        is_packed: is_gzipped || is_in_zip,
+    };
     let value = read(&mut opened)?;
     // A reader may stop before the end; the fingerprint and the check of a gzip may not.
     io::copy(&mut opened, &mut io::sink()).map_err(|source| opened.error(source))?;
@@ -161,7 +191,10 @@ struct Hashing<R> {
 
 impl<R> Hashing<R> {
     fn new(inner: R) -> Self {
-        Self { inner, hash: Sha256::new() }
+        Self {
+            inner,
+            hash: Sha256::new(),
+        }
     }
 }
 
@@ -188,9 +221,13 @@ fn list_folder(path: &Path) -> Result<BTreeMap<String, String>, Error> {
 fn open_zip(path: &Path) -> Result<ZipArchive<BufReader<File>>, Error> {
     let mut file = File::open(path).map_err(|source| read_error(path, source))?;
     let mut magic = [0; 2];
-    let n_read = file.read(&mut magic).map_err(|source| read_error(path, source))?;
+    let n_read = file
+        .read(&mut magic)
+        .map_err(|source| read_error(path, source))?;
     if n_read == 0 {
-        return Err(Error::Empty { file: path.to_path_buf() });
+        return Err(Error::Empty {
+            file: path.to_path_buf(),
+        });
     }
     if magic != *b"PK" {
         return Err(Error::NotMovieLens {
@@ -199,8 +236,10 @@ fn open_zip(path: &Path) -> Result<ZipArchive<BufReader<File>>, Error> {
             advice: "give the folder that the file is in, or the zip".to_string(),
         });
     }
-    ZipArchive::new(BufReader::new(file))
-        .map_err(|source| Error::Damaged { file: path.to_path_buf(), source: Box::new(source) })
+    ZipArchive::new(BufReader::new(file)).map_err(|source| Error::Damaged {
+        file: path.to_path_buf(),
+        source: Box::new(source),
+    })
 }
 
 /// The files of a zip, folder by folder, the outermost folder first.
@@ -212,7 +251,11 @@ fn zip_folders(zip: &ZipArchive<BufReader<File>>) -> Vec<BTreeMap<String, String
         if name.is_empty() || folder.starts_with("__MACOSX") {
             continue;
         }
-        let depth = if folder.is_empty() { 0 } else { folder.split('/').count() };
+        let depth = if folder.is_empty() {
+            0
+        } else {
+            folder.split('/').count()
+        };
         folders
             .entry((depth, folder.to_string()))
             .or_default()
@@ -238,7 +281,11 @@ fn without_gz(name: &str) -> &str {
 
 fn not_movielens(path: &Path, folders: &[BTreeMap<String, String>]) -> Error {
     const N_SHOWN: usize = 5;
-    let mut found: Vec<&str> = folders.iter().flatten().map(|(_, path)| path.as_str()).collect();
+    let mut found: Vec<&str> = folders
+        .iter()
+        .flatten()
+        .map(|(_, path)| path.as_str())
+        .collect();
     let n_more = found.len().saturating_sub(N_SHOWN);
     found.truncate(N_SHOWN);
     let found = match (found.is_empty(), n_more) {
@@ -250,12 +297,18 @@ fn not_movielens(path: &Path, folders: &[BTreeMap<String, String>]) -> Error {
         Some(better) => format!("did you mean {}?", better.display()),
         None => "give the folder that these files are in".to_string(),
     };
-    Error::NotMovieLens { path: path.to_path_buf(), found, advice }
+    Error::NotMovieLens {
+        path: path.to_path_buf(),
+        found,
+        advice,
+    }
 }
 
 /// A folder or zip right below `path`, or the folder above, that does hold MovieLens.
 fn better_path(path: &Path) -> Option<PathBuf> {
-    let below = fs::read_dir(path).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let below = fs::read_dir(path)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()));
     let mut candidates: Vec<PathBuf> = below
         .filter(|path| path.is_dir() || path.extension().is_some_and(|ending| ending == "zip"))
         .collect();
@@ -267,12 +320,19 @@ fn better_path(path: &Path) -> Option<PathBuf> {
             false => open_zip(candidate).map(|zip| zip_folders(&zip)),
         };
         folders.is_ok_and(|folders| {
-            let is_known = |names| Layout::ALL.iter().any(|l| find(names, l.ratings_names()).is_some());
+            let is_known = |names| {
+                Layout::ALL
+                    .iter()
+                    .any(|l| find(names, l.ratings_names()).is_some())
+            };
             folders.iter().any(is_known)
         })
     })
 }
 
 fn read_error(path: &Path, source: io::Error) -> Error {
-    Error::Read { path: path.to_path_buf(), source }
+    Error::Read {
+        path: path.to_path_buf(),
+        source,
+    }
 }

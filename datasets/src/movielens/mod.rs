@@ -115,16 +115,36 @@ pub fn load(path: &Path) -> Result<Dataset, Error> {
             let genres = files.require(&["u.genre"])?;
             let (names, hash) = files.read(&genres, delimited::read_genres)?;
             hashes.push(hash);
-            hashes.push(files.read(&items, |file| delimited::read_u_item(file, &names, &mut catalogue))?.1);
+            hashes.push(
+                files
+                    .read(&items, |file| {
+                        delimited::read_u_item(file, &names, &mut catalogue)
+                    })?
+                    .1,
+            );
         }
         Layout::Dat => {
-            hashes.push(files.read(&items, |file| delimited::read_movies_dat(file, &mut catalogue))?.1);
+            hashes.push(
+                files
+                    .read(&items, |file| {
+                        delimited::read_movies_dat(file, &mut catalogue)
+                    })?
+                    .1,
+            );
         }
         Layout::Csv => {
-            hashes.push(files.read(&items, |file| csv::read_movies(file, &mut catalogue))?.1);
+            hashes.push(
+                files
+                    .read(&items, |file| csv::read_movies(file, &mut catalogue))?
+                    .1,
+            );
         }
         Layout::Parquet => {
-            hashes.push(files.read(&items, |file| parquet::read_items(file, &mut catalogue))?.1);
+            hashes.push(
+                files
+                    .read(&items, |file| parquet::read_items(file, &mut catalogue))?
+                    .1,
+            );
         }
     }
     let catalogue = catalogue.finish(&items.path)?;

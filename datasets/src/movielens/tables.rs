@@ -39,7 +39,11 @@ impl CatalogueTable {
         }
         let (title, year) = titles::parse(title);
         if title.is_empty() {
-            let place = Place { column: id_place.column + 1, name: "title", ..id_place };
+            let place = Place {
+                column: id_place.column + 1,
+                name: "title",
+                ..id_place
+            };
             return Err(place.error(quote(""), "a title"));
         }
         let genres: Vec<String> = genres
@@ -50,19 +54,32 @@ impl CatalogueTable {
         for name in &genres {
             self.add_genre(name);
         }
-        self.items.push((Item { id: id.to_string(), title, year, genres: Vec::new() }, genres));
+        self.items.push((
+            Item {
+                id: id.to_string(),
+                title,
+                year,
+                genres: Vec::new(),
+            },
+            genres,
+        ));
         Ok(())
     }
 
     /// Number the genres in alphabetical order, so that all layouts of one release agree.
     pub(super) fn finish(self, file: &Path) -> Result<Catalogue, Error> {
         if self.items.is_empty() {
-            return Err(Error::Empty { file: file.to_path_buf() });
+            return Err(Error::Empty {
+                file: file.to_path_buf(),
+            });
         }
         let mut names: Vec<String> = self.genres.into_iter().collect();
         names.sort_unstable();
-        let index_of: HashMap<&str, GenreIndex> =
-            names.iter().zip(0..).map(|(name, index)| (name.as_str(), index)).collect();
+        let index_of: HashMap<&str, GenreIndex> = names
+            .iter()
+            .zip(0..)
+            .map(|(name, index)| (name.as_str(), index))
+            .collect();
         let numbered = |(mut item, genres): (Item, Vec<String>)| {
             item.genres = genres.iter().map(|name| index_of[name.as_str()]).collect();
             item.genres.sort_unstable();
@@ -85,7 +102,12 @@ pub(super) struct HistoriesTable<'a> {
 
 impl<'a> HistoriesTable<'a> {
     pub(super) fn new(catalogue: &'a Catalogue) -> Self {
-        Self { catalogue, histories: Vec::new(), by_user: HashMap::new(), latest: 0 }
+        Self {
+            catalogue,
+            histories: Vec::new(),
+            by_user: HashMap::new(),
+            latest: 0,
+        }
     }
 
     /// The position of an item of the catalogue.
@@ -95,7 +117,11 @@ impl<'a> HistoriesTable<'a> {
     }
 
     pub(super) fn add_event(&mut self, user: &str, event: Event) {
-        if self.histories.get(self.latest).is_none_or(|history| history.user != user) {
+        if self
+            .histories
+            .get(self.latest)
+            .is_none_or(|history| history.user != user)
+        {
             self.latest = self.history_of(user);
         }
         self.histories[self.latest].events.push(event);
@@ -103,10 +129,16 @@ impl<'a> HistoriesTable<'a> {
 
     pub(super) fn finish(mut self, file: &Path) -> Result<Vec<History>, Error> {
         if self.histories.is_empty() {
-            return Err(Error::Empty { file: file.to_path_buf() });
+            return Err(Error::Empty {
+                file: file.to_path_buf(),
+            });
         }
         let number = |history: &History| history.user.parse::<u64>().ok();
-        if self.histories.iter().all(|history| number(history).is_some()) {
+        if self
+            .histories
+            .iter()
+            .all(|history| number(history).is_some())
+        {
             self.histories.sort_by_key(number);
         }
         Ok(self.histories)
@@ -117,7 +149,10 @@ impl<'a> HistoriesTable<'a> {
             return index;
         }
         let index = self.histories.len();
-        self.histories.push(History { user: user.to_string(), events: Vec::new() });
+        self.histories.push(History {
+            user: user.to_string(),
+            events: Vec::new(),
+        });
         self.by_user.insert(user.to_string(), index);
         index
     }
