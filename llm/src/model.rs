@@ -2,7 +2,7 @@ use burn::{
     config::Config,
     module::{Initializer, Module},
     nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig},
-    tensor::{Bool, Device, Int, Tensor, module::linear},
+    tensor::{Bool, Device, Int, Tensor, assert_shape, module::linear},
 };
 
 use crate::{
@@ -86,7 +86,8 @@ impl LanguageModelConfig {
                     .with_initializer(INITIALIZER)
                     .init(device)
             }),
-            heads_per_group: self.n_heads / self.n_kv_heads,
+            n_heads: self.n_heads,
+            n_kv_heads: self.n_kv_heads,
             rope: RotaryEmbedding {
                 theta: self.rope_theta,
                 d_head: self.d_head,
@@ -127,7 +128,8 @@ pub struct LanguageModel {
     pub norm: RmsNorm,
     /// Hidden state to logits, `[d_model, vocab_size]`; `None` where the embedding does it.
     pub head: Option<Linear>,
-    heads_per_group: usize,
+    n_heads: usize,
+    n_kv_heads: usize,
     #[module(skip)]
     rope: RotaryEmbedding,
 }
@@ -164,7 +166,16 @@ impl LanguageModel {
         positions: Tensor<2, Int>,
         mask_attn: Option<Tensor<3, Bool>>,
     ) -> AttentionPlan {
-        AttentionPlan::new(&self.rope, self.heads_per_group, positions, mask_attn)
+        let [batch, n_new] = positions.dims();
+        if let Some(mask_attn) = &mask_attn {
+            assert_shape!(mask_attn, [batch, n_new, _]);
+        }
+        AttentionPlan::new(
+            self.rope.rotation(positions),
+            mask_attn,
+            self.n_kv_heads,
+            self.n_heads / self.n_kv_heads,
+        )
     }
 
     /// Plan a plain causal pass: `n_new` tokens that follow `n_cached`, each seeing itself and what
@@ -187,15 +198,14 @@ impl LanguageModel {
         n_cached: usize,
         mask_pad: Option<Tensor<2, Bool>>,
     ) -> AttentionPlan {
-        AttentionPlan::causal(
-            &self.rope,
-            self.heads_per_group,
-            batch,
-            n_new,
-            n_cached,
-            mask_pad,
-            &self.embedding.weight.val().device(),
-        )
+        if let Some(mask_pad) = &mask_pad {
+            let total = n_cached + n_new;
+            assert_shape!(mask_pad, [batch, total]);
+        }
+        let device = self.device();
+        let positions = causal_positions(batch, n_new, n_cached, mask_pad.as_ref(), &device);
+        let mask_attn = causal_mask(batch, n_new, n_cached, mask_pad, &device);
+        self.plan(positions, mask_attn)
     }
 
     /// The logits of every next token over the whole vocabulary: final norm and head.

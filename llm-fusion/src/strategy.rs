@@ -1,0 +1,102 @@
+//! What a run trains.
+
+use burn::config::Config;
+use burn::module::{Lora, Module, ModuleVisitor, Param, ParamGroup};
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::user_llm::UserLlm;
+
+/// Which parameters train (User-LLM, section 3.3).
+///
+/// | strategy | language model | LoRA on it | encoder | fresh parts |
+/// | --- | --- | --- | --- | --- |
+/// | `Full` | trains | – | trains | train |
+/// | `Lora` | frozen | trains | trains | train |
+/// | `Enc` | frozen | – | trains | train |
+/// | `Proj` | frozen | – | frozen | train |
+///
+/// The fresh parts are projector, Perceiver and cross-attention: the paper's `Proj` trains
+/// "projection layers" only, and cross-attention, which starts from nothing, has to be among them.
+///
+/// The encoder's prediction heads are no part of the fused model's path and never train here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TuningStrategy {
+    /// Everything.
+    Full,
+    /// Low-rank adapters on the language model, the encoder, the fresh parts.
+    Lora,
+    /// The encoder and the fresh parts.
+    Enc,
+    /// The fresh parts.
+    Proj,
+}
+
+/// Adapters of [`TuningStrategy::Lora`], on the weights of every block's attention.
+#[derive(Config, Debug)]
+pub struct LoraConfig {
+    /// Rank of the adapters; 8 in the paper.
+    #[config(default = 8)]
+    pub rank: usize,
+    /// The adapters' sum is scaled by `alpha / rank`.
+    #[config(default = 16.0)]
+    pub alpha: f64,
+}
+
+impl TuningStrategy {
+    /// Freeze and unfreeze the model's parameters, and attach adapters where they are wanted.
+    pub fn apply(self, model: UserLlm, lora: &LoraConfig) -> UserLlm {
+        let fresh = group(r"^(projector|resampler|fusion)\.");
+        let encoder = group(r"^encoder\.(embedding|bos|positions|transformer|norm)(\.|$)");
+        let language_model = group(r"^llm\.");
+        match self {
+            Self::Full => {
+                let model = model.freeze();
+                model.unfreeze_group(language_model).unfreeze_group(encoder).unfreeze_group(fresh)
+            }
+            Self::Lora => {
+                let attention = group(r"^llm\.blocks\.\d+\.attention\.(query|key|value|output)\.weight$");
+                let adapters = Lora::new(lora.rank, lora.alpha).set_param_group(attention);
+                // `apply_lora` freezes everything else: unfreeze after it.
+                model.freeze().apply_lora(adapters).unfreeze_group(encoder).unfreeze_group(fresh)
+            }
+            Self::Enc => model.freeze().unfreeze_group(encoder).unfreeze_group(fresh),
+            Self::Proj => model.freeze().unfreeze_group(fresh),
+        }
+    }
+
+    /// Whether the language model stays as it is, so that a [`Trunk`](crate::Trunk) stays valid.
+    pub fn freezes_language_model(self) -> bool {
+        matches!(self, Self::Enc | Self::Proj)
+    }
+}
+
+fn group(pattern: &str) -> ParamGroup {
+    ParamGroup::from_regex(pattern).expect("the patterns are constants")
+}
+
+/// Paths and sizes of the parameters that train, in the module's order; an adapter is reported
+/// under its weight's path.
+pub fn trained_parameters<M: Module>(model: &M) -> Vec<(String, usize)> {
+    struct Trained {
+        path: Vec<String>,
+        found: Vec<(String, usize)>,
+    }
+    impl ModuleVisitor for Trained {
+        fn enter_module(&mut self, name: &str, _container_type: &str) {
+            self.path.push(name.to_string());
+        }
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.base().is_require_grad() {
+                self.found.push((self.path.join("."), param.base().shape().num_elements()));
+            }
+        }
+    }
+    let mut trained = Trained { path: Vec::new(), found: Vec::new() };
+    model.visit(&mut trained);
+    trained.found
+}

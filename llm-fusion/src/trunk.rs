@@ -1,0 +1,127 @@
+//! What all users share: the hidden states below the lowest block that reads the user.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use llm::KvCache;
+use llm::ranking::{Branch, ForestStep, NodeId, TokenForest, TokenTrie};
+
+use crate::user_llm::UserLlm;
+
+/// Tokens that are read in one pass while a trunk is made, at least.
+const TOKENS_PER_PASS: usize = 256;
+
+/// The states of one prompt and of every open trie node after it, as the lowest fused block
+/// receives them.
+///
+/// With a frozen language model and cross-attention in the upper blocks only, these states depend
+/// on the prompt and the answer alone: computed once, they serve every user, every training step
+/// and every beam, exactly. What is left to compute is the upper blocks.
+///
+/// A node is open if more than one answer goes through it: the states of the others are never
+/// asked for when probabilities are normalised over the trie.
+#[derive(Clone, Debug)]
+pub struct Trunk {
+    /// `[prompt tokens + open nodes, d_model]`
+    states: Tensor<2>,
+    n_prompt: usize,
+    /// Row of each open node, counted after the prompt.
+    row_of: Vec<Option<usize>>,
+}
+
+impl UserLlm {
+    /// Compute the trunk of a prompt and the answers that may follow it.
+    ///
+    /// Valid as long as the language model does not change, that is under
+    /// [`Enc`](crate::TuningStrategy::Enc) and [`Proj`](crate::TuningStrategy::Proj).
+    ///
+    /// # Panics
+    ///
+    /// Panics with a soft prompt, which nothing lies below.
+    pub fn trunk(&self, prompt: &[u32], trie: &TokenTrie) -> Trunk {
+        assert!(!self.is_soft_prompt(), "a soft prompt has nothing below it to share");
+        let device = self.device();
+        let mut cache = self.llm.new_cache();
+        let mut prompt_only = TokenForest::new(&[prompt.to_vec()]);
+        let step = prompt_only.take(&device);
+        let mut states = vec![self.below(&step, &mut cache)];
+
+        let mut row_of = vec![None; trie.n_nodes()];
+        let mut n_rows = 0;
+        for group in groups(trie) {
+            let mut forest = prompt_only.clone();
+            let mut slot_of = vec![None; trie.n_nodes()];
+            let branches = group.iter().enumerate().map(|(offset, &node)| {
+                slot_of[node] = Some(forest.n_slots() + offset);
+                row_of[node] = Some(n_rows + offset);
+                Branch { token: trie.node(node).token, node, parent: slot_of[trie.node(node).parent] }
+            });
+            let branches: Vec<Branch> = branches.collect();
+            forest.grow(&[branches]);
+            n_rows += group.len();
+            let step = forest.take(&device);
+            states.push(self.below(&step, &mut cache));
+            cache.truncate(prompt.len());
+        }
+        Trunk { states: Tensor::cat(states, 0).detach(), n_prompt: prompt.len(), row_of }
+    }
+
+    /// States of one row of tokens below the lowest fused block.
+    fn below(&self, step: &ForestStep, cache: &mut KvCache) -> Tensor<2> {
+        let plan = self.llm.plan(step.positions.clone(), Some(step.mask_attn.clone()));
+        let mut hidden = self.llm.embed(step.tokens.clone());
+        for (block, cache) in self.llm.blocks[..self.lowest_fused()].iter().zip(&mut cache.layers) {
+            hidden = block.attend(hidden, &plan, Some(cache));
+            hidden = block.feed_forward(hidden);
+        }
+        hidden.squeeze_dim::<2>(0)
+    }
+}
+
+/// Open nodes but the root in groups of whole first-level subtrees, parents before children.
+fn groups(trie: &TokenTrie) -> Vec<Vec<NodeId>> {
+    let mut groups: Vec<Vec<NodeId>> = Vec::new();
+    for child in trie.node(0).children.clone() {
+        let mut subtree = vec![child];
+        let mut next = 0;
+        while next < subtree.len() {
+            subtree.extend(trie.node(subtree[next]).children.clone());
+            next += 1;
+        }
+        subtree.retain(|&node| !trie.node(node).is_decided());
+        match groups.last_mut() {
+            Some(group) if group.len() + subtree.len() <= TOKENS_PER_PASS => group.extend(subtree),
+            _ => groups.push(subtree),
+        }
+    }
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+impl Trunk {
+    /// The states of a step's tokens.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[batch, new, d_model]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if a token stands for a node that is not open.
+    pub fn states(&self, step: &ForestStep) -> Tensor<3> {
+        let [batch, n_new] = step.tokens.dims();
+        let rows: Vec<i64> = step
+            .nodes
+            .iter()
+            .zip(&step.prompt_index)
+            .map(|(node, &prompt_index)| match node {
+                None => prompt_index as i64,
+                Some(node) => {
+                    let row = self.row_of[*node].expect("only open nodes are read");
+                    (self.n_prompt + row) as i64
+                }
+            })
+            .collect();
+        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [batch * n_new]), &self.states.device());
+        let [_, d_model] = self.states.dims();
+        self.states.clone().select(0, rows).reshape([batch, n_new, d_model])
+    }
+}

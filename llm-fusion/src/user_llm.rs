@@ -1,0 +1,332 @@
+//! The whole model.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::attention::CrossAttentionCache;
+use burn::tensor::{Bool, Device, Int, Tensor};
+use llm::{AttentionPlan, LanguageModel, LayerCache};
+use perceiver::{PerceiverResampler, PerceiverResamplerConfig};
+use serde::{Deserialize, Serialize};
+use user_encoder::{EventBatch, UserEncoder};
+
+use crate::cross_attention::GatedCrossAttention;
+use crate::projector::Projector;
+
+/// Configuration of what joins an encoder and a language model.
+#[derive(Config, Debug)]
+pub struct UserLlmConfig {
+    /// Compress the event embeddings first; `None` hands all of them on. Its `d_model` is the
+    /// encoder's width.
+    pub perceiver: Option<PerceiverResamplerConfig>,
+    /// The way in.
+    pub fusion: FusionConfig,
+}
+
+/// How user embeddings enter the language model.
+#[derive(Config, Debug)]
+pub struct FusionConfig {
+    /// Cross-attention in the blocks, or a soft prompt before them.
+    pub kind: FusionKind,
+    /// Which blocks have cross-attention. Read by cross-attention only.
+    pub blocks: FusedBlocks,
+    /// Width of the user embeddings that cross-attention reads; a soft prompt's is the language
+    /// model's own.
+    #[config(default = 128)]
+    pub d_user: usize,
+    /// Attention heads of a cross-attention.
+    #[config(default = 8)]
+    pub n_heads: usize,
+    /// Width of one of these heads.
+    #[config(default = 32)]
+    pub d_head: usize,
+    /// Whether a tanh gate, closed at first, stands before each sum.
+    #[config(default = true)]
+    pub gated: bool,
+}
+
+/// The two ways in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FusionKind {
+    /// Between self-attention and feed-forward of the blocks (deep fusion).
+    CrossAttention,
+    /// Before the prompt's token embeddings (early fusion).
+    SoftPrompt,
+}
+
+/// Which blocks of the language model have cross-attention.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FusedBlocks {
+    /// Every block, as in the paper.
+    All,
+    /// The topmost so many. What lies below is then the same for every user, see
+    /// [`Trunk`](crate::Trunk).
+    Upper(usize),
+    /// These, counted from 0 at the bottom.
+    Only(Vec<usize>),
+}
+
+impl FusedBlocks {
+    /// Whether block `index` of `n_blocks` has cross-attention.
+    pub fn contains(&self, index: usize, n_blocks: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Upper(n) => index + n >= n_blocks,
+            Self::Only(list) => list.contains(&index),
+        }
+    }
+}
+
+/// What the language model reads of a batch of users.
+#[derive(Clone, Debug)]
+pub struct UserEmbeddings {
+    /// `[batch, n, d_user]`
+    pub embeddings: Tensor<3>,
+    /// `[batch, n]`, `true` at padding; padding comes last. `None` after a Perceiver.
+    pub mask_pad: Option<Tensor<2, Bool>>,
+    /// Number of real embeddings of each row.
+    pub lengths: Vec<usize>,
+}
+
+/// A language model with a user encoder.
+///
+/// The parts keep their own paths (`llm.blocks.3.…`, `encoder.…`), so the language model's weights
+/// load as ever, and what trains is a question of paths, see
+/// [`TuningStrategy`](crate::TuningStrategy).
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use llm::LanguageModelConfig;
+/// use llm_fusion::{FusedBlocks, FusionConfig, FusionKind, UserLlmConfig};
+/// use perceiver::PerceiverResamplerConfig;
+/// use user_encoder::{EventBatch, ModalityConfig, UserEncoderConfig};
+///
+/// let device = Device::flex();
+/// let llm = LanguageModelConfig::new(100, 32, 2, 4, 2, 8, 64).init(&device);
+/// let encoder = UserEncoderConfig::new(vec![ModalityConfig::new("item".into(), 50, 16)])
+///     .with_d_model(16)
+///     .with_n_heads(2)
+///     .init(&device);
+/// let perceiver = PerceiverResamplerConfig::new(16).with_n_latents(4);
+/// let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::Upper(1));
+/// let model = UserLlmConfig::new(fusion).with_perceiver(Some(perceiver)).init(llm, encoder);
+///
+/// let history = Tensor::<3, Int>::from_data([[[5], [9], [7]]], &device);
+/// let user = model.read_user(&EventBatch::new(vec![history], vec![3]));
+/// assert_eq!(user.embeddings.dims(), [1, 4, 128]);
+///
+/// let prompt = Tensor::<2, Int>::from_data([[1, 2, 3, 4]], &device);
+/// assert_eq!(model.forward(prompt, None, Some(&user)).dims(), [1, 4, 100]);
+/// ```
+#[derive(Module, Debug)]
+pub struct UserLlm {
+    /// Reads the prompt.
+    pub llm: LanguageModel,
+    /// Reads the history.
+    pub encoder: UserEncoder,
+    /// Compresses what the encoder gives.
+    pub resampler: Option<PerceiverResampler>,
+    /// Brings it to the language model's side.
+    pub projector: Projector,
+    /// One for each block of the language model; none at all with a soft prompt.
+    pub fusion: Vec<Option<GatedCrossAttention>>,
+    soft_prompt: bool,
+}
+
+impl UserLlmConfig {
+    /// Join a language model and an encoder, on the language model's device.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the Perceiver's width is not the encoder's, or if no block would be fused.
+    pub fn init(&self, llm: LanguageModel, encoder: UserEncoder) -> UserLlm {
+        let device = llm.device();
+        let n_blocks = llm.blocks.len();
+        let d_encoder = encoder.d_model();
+        if let Some(perceiver) = &self.perceiver {
+            assert_eq!(
+                perceiver.d_model, d_encoder,
+                "the Perceiver's width must be the encoder's"
+            );
+        }
+        let [_, d_model] = llm.embedding.weight.dims();
+        let soft_prompt = self.fusion.kind == FusionKind::SoftPrompt;
+        let fusion: Vec<Option<GatedCrossAttention>> = (0..n_blocks)
+            .map(|index| {
+                (!soft_prompt && self.fusion.blocks.contains(index, n_blocks)).then(|| {
+                    GatedCrossAttention::new(&self.fusion, d_model, self.fusion.d_user, &device)
+                })
+            })
+            .collect();
+        assert!(
+            soft_prompt || fusion.iter().any(Option::is_some),
+            "`fusion.blocks` names no block of a language model with {n_blocks}"
+        );
+        let (d_user, scale) = match self.fusion.kind {
+            FusionKind::CrossAttention => (self.fusion.d_user, 1.0),
+            FusionKind::SoftPrompt => (d_model, embedding_scale(&llm)),
+        };
+        UserLlm {
+            resampler: self.perceiver.as_ref().map(|perceiver| perceiver.init(&device)),
+            projector: Projector::new(d_encoder, d_user, scale, &device),
+            fusion,
+            soft_prompt,
+            llm,
+            encoder,
+        }
+    }
+}
+
+/// Root mean square of the token embeddings, over that of a fresh projector's output (about 0.58).
+fn embedding_scale(llm: &LanguageModel) -> f64 {
+    let square: f32 = llm.embedding.weight.val().powi_scalar(2).mean().into_scalar();
+    f64::from(square.sqrt()) / 0.58
+}
+
+impl UserLlm {
+    /// From histories to user embeddings: encoder, Perceiver, projector.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[batch, n_latents, d_user]`, or `[batch, length, d_user]` without a Perceiver
+    pub fn read_user(&self, history: &EventBatch) -> UserEmbeddings {
+        let event_embeddings = self.encoder.event_embeddings(history);
+        let mask_pad = history.mask_pad();
+        match &self.resampler {
+            Some(resampler) => {
+                let latents = resampler.forward(event_embeddings, mask_pad);
+                UserEmbeddings {
+                    lengths: vec![resampler.n_latents(); history.batch()],
+                    embeddings: self.projector.forward(latents),
+                    mask_pad: None,
+                }
+            }
+            None => UserEmbeddings {
+                embeddings: self.projector.forward(event_embeddings),
+                mask_pad,
+                lengths: history.lengths.clone(),
+            },
+        }
+    }
+
+    /// Logits of every next token of whole sequences. Without a user, the plain language model's.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[batch, tokens]`
+    /// - mask_pad: `[batch, tokens]`, `true` at padding
+    /// - output: `[batch, tokens, vocab_size]`
+    pub fn forward(
+        &self,
+        tokens: Tensor<2, Int>,
+        mask_pad: Option<Tensor<2, Bool>>,
+        user: Option<&UserEmbeddings>,
+    ) -> Tensor<3> {
+        let [batch, n_tokens] = tokens.dims();
+        let hidden = self.llm.embed(tokens);
+        let hidden = match user.filter(|_| self.soft_prompt) {
+            Some(user) => {
+                let n_soft = user.embeddings.dims()[1];
+                let mask_pad = join_masks(user, mask_pad, batch, n_tokens);
+                let plan = self.llm.plan_causal(batch, n_soft + n_tokens, 0, mask_pad);
+                let hidden = Tensor::cat(vec![user.embeddings.clone(), hidden], 1);
+                let hidden = self.blocks(0..self.llm.blocks.len(), hidden, &plan, None, None);
+                let d_model = hidden.dims()[2];
+                hidden.slice([0..batch, n_soft..n_soft + n_tokens, 0..d_model])
+            }
+            None => {
+                let plan = self.llm.plan_causal(batch, n_tokens, 0, mask_pad);
+                self.blocks(0..self.llm.blocks.len(), hidden, &plan, user, None)
+            }
+        };
+        self.llm.logits(hidden)
+    }
+
+    /// The walk through some of the blocks: self-attention, cross-attention, feed-forward.
+    pub(crate) fn blocks(
+        &self,
+        range: std::ops::Range<usize>,
+        mut hidden: Tensor<3>,
+        plan: &AttentionPlan,
+        user: Option<&UserEmbeddings>,
+        mut caches: Option<&mut FusedCache>,
+    ) -> Tensor<3> {
+        for index in range {
+            let block = &self.llm.blocks[index];
+            let (own, cross) = match caches.as_deref_mut() {
+                Some(caches) => {
+                    (Some(&mut caches.blocks[index]), Some(&mut caches.fusion[index]))
+                }
+                None => (None, None),
+            };
+            hidden = block.attend(hidden, plan, own);
+            if let (Some(fusion), Some(user)) = (&self.fusion[index], user) {
+                hidden = fusion.forward(hidden, user, cross);
+            }
+            hidden = block.feed_forward(hidden);
+        }
+        hidden
+    }
+
+    /// Whether user embeddings stand before the prompt instead of being read in the blocks.
+    pub fn is_soft_prompt(&self) -> bool {
+        self.soft_prompt
+    }
+
+    /// The lowest block that reads the user: everything below is the same for all users. 0 with a
+    /// soft prompt.
+    pub fn lowest_fused(&self) -> usize {
+        self.fusion.iter().position(Option::is_some).unwrap_or(0)
+    }
+
+    /// The gates of the fused blocks, `tanh` applied, by block (the paper's Figure 4).
+    pub fn gates(&self) -> Vec<(usize, f32)> {
+        self.fusion
+            .iter()
+            .enumerate()
+            .filter_map(|(index, fusion)| {
+                let gate = fusion.as_ref()?.gate.as_ref()?;
+                Some((index, gate.val().tanh().into_scalar::<f32>()))
+            })
+            .collect()
+    }
+
+    /// The device of the language model.
+    pub fn device(&self) -> Device {
+        self.llm.device()
+    }
+}
+
+/// The mask of a soft prompt followed by a prompt; `None` if neither has padding.
+fn join_masks(
+    user: &UserEmbeddings,
+    mask_pad: Option<Tensor<2, Bool>>,
+    batch: usize,
+    n_tokens: usize,
+) -> Option<Tensor<2, Bool>> {
+    if user.mask_pad.is_none() && mask_pad.is_none() {
+        return None;
+    }
+    let device = user.embeddings.device();
+    let shown = |n: usize| Tensor::<2, Bool>::full([batch, n], false, &device);
+    let soft = user.mask_pad.clone().unwrap_or_else(|| shown(user.embeddings.dims()[1]));
+    Some(Tensor::cat(vec![soft, mask_pad.unwrap_or_else(|| shown(n_tokens))], 1))
+}
+
+/// Keys and values of what has been read: of the tokens, and of the user.
+pub(crate) struct FusedCache {
+    pub(crate) blocks: Vec<LayerCache>,
+    pub(crate) fusion: Vec<CrossAttentionCache>,
+}
+
+impl FusedCache {
+    pub(crate) fn new(n_blocks: usize) -> Self {
+        Self {
+            blocks: vec![LayerCache::default(); n_blocks],
+            fusion: (0..n_blocks).map(|_| CrossAttentionCache::new()).collect(),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A run saves what it trained and nothing else.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
+use burn::store::{ModuleRecord, ModuleSnapshot, SafetensorsStore};
+use burn::tensor::{Device, Tensor};
+use llm_fusion::{FusedBlocks, LoraConfig, TuningStrategy, UserLlm, trained_parameters};
+
+use crate::tiny::{Tiny, bits, histories, tokens};
+
+const STRATEGIES: [TuningStrategy; 4] =
+    [TuningStrategy::Full, TuningStrategy::Lora, TuningStrategy::Enc, TuningStrategy::Proj];
+
+#[test]
+fn what_trained_comes_back_through_a_burnpack_record_with_its_ids() {
+    for strategy in STRATEGIES {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("trained.bpk");
+        let trained = trained(strategy);
+        save_record(&trained, &file);
+
+        let record = ModuleRecord::load(&file).unwrap();
+        assert_eq!(record.len(), trained_parameters(&trained).len());
+        let loaded = base(strategy).load_record(record.allow_partial(true));
+
+        assert_eq!(answer(&loaded), answer(&trained), "{strategy:?}");
+        assert_eq!(ids(&loaded), ids(&trained), "{strategy:?}");
+        assert_eq!(trained_parameters(&loaded), trained_parameters(&trained));
+    }
+}
+
+#[test]
+fn what_trained_comes_back_through_safetensors() {
+    for strategy in STRATEGIES {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("trained.safetensors");
+        let trained = trained(strategy);
+        save_safetensors(&trained, &file);
+
+        let mut loaded = base(strategy);
+        let mut store = SafetensorsStore::from_file(&file).allow_partial(true);
+        let result = loaded.load_from(&mut store).unwrap();
+        assert_eq!(result.applied.len(), trained_parameters(&trained).len());
+        assert!(result.unused.is_empty() && result.errors.is_empty(), "{result:?}");
+
+        assert_eq!(answer(&loaded), answer(&trained), "{strategy:?}");
+        assert_eq!(trained_parameters(&loaded), trained_parameters(&trained));
+    }
+}
+
+fn save_record(model: &UserLlm, file: &Path) {
+    let group = ParamGroup::from_paths(paths(model));
+    model.clone().into_record_group(group).save(file).unwrap();
+}
+
+fn save_safetensors(model: &UserLlm, file: &Path) {
+    let mut store = SafetensorsStore::from_file(file).with_full_paths(paths(model));
+    model.save_into(&mut store).unwrap();
+}
+
+fn paths(model: &UserLlm) -> Vec<String> {
+    trained_parameters(model).into_iter().map(|(path, _)| path).collect()
+}
+
+/// The base model, the same each time but for its ids, with a strategy applied.
+fn base(strategy: TuningStrategy) -> UserLlm {
+    let model = Tiny::cross_attention(FusedBlocks::Upper(2)).closed(&Device::flex().autodiff());
+    strategy.apply(model, &LoraConfig::new().with_rank(2))
+}
+
+/// The same after a training that moved all that may move.
+fn trained(strategy: TuningStrategy) -> UserLlm {
+    base(strategy).map(&mut crate::tiny::Moved)
+}
+
+fn answer(model: &UserLlm) -> Vec<u32> {
+    let model = model.valid();
+    let device = model.device();
+    let user = model.read_user(&histories(&[&[2, 3, 4]], 3, &device));
+    bits(model.forward(tokens(&[&[1, 2, 3]], &device), None, Some(&user)))
+}
+
+/// Ids of the parameters that train, by path.
+fn ids(model: &UserLlm) -> BTreeMap<String, u64> {
+    #[derive(Default)]
+    struct Ids {
+        path: Vec<String>,
+        found: BTreeMap<String, u64>,
+    }
+    impl ModuleVisitor for Ids {
+        fn enter_module(&mut self, name: &str, _container_type: &str) {
+            self.path.push(name.to_string());
+        }
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                self.found.insert(self.path.join("."), param.id.val());
+            }
+        }
+    }
+    let mut ids = Ids::default();
+    model.visit(&mut ids);
+    ids.found
+}

@@ -1,0 +1,181 @@
+//! A tiny model with known, loud weights, and what the tests ask of it.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use llm::ranking::TokenTrie;
+use llm::{LanguageModel, LanguageModelConfig};
+use llm_fusion::{FusedBlocks, FusionConfig, FusionKind, UserLlm, UserLlmConfig};
+use perceiver::PerceiverResamplerConfig;
+use user_encoder::{EventBatch, ModalityConfig, UserEncoderConfig};
+
+pub const VOCAB_SIZE: usize = 23;
+pub const D_MODEL: usize = 12;
+pub const N_BLOCKS: usize = 3;
+pub const N_LATENTS: usize = 5;
+pub const END: u32 = 0;
+
+/// Which model.
+#[derive(Clone, Debug)]
+pub struct Tiny {
+    pub kind: FusionKind,
+    pub blocks: FusedBlocks,
+    pub perceiver: bool,
+}
+
+impl Tiny {
+    pub fn cross_attention(blocks: FusedBlocks) -> Self {
+        Self { kind: FusionKind::CrossAttention, blocks, perceiver: true }
+    }
+
+    pub fn soft_prompt() -> Self {
+        Self { kind: FusionKind::SoftPrompt, blocks: FusedBlocks::All, perceiver: true }
+    }
+
+    pub fn without_perceiver(self) -> Self {
+        Self { perceiver: false, ..self }
+    }
+
+    /// One of each kind, with and without a Perceiver.
+    pub fn all() -> Vec<Self> {
+        let kinds = [
+            Self::cross_attention(FusedBlocks::All),
+            Self::cross_attention(FusedBlocks::Upper(1)),
+            Self::cross_attention(FusedBlocks::Only(vec![0, 2])),
+            Self::soft_prompt(),
+        ];
+        kinds.into_iter().flat_map(|tiny| [tiny.clone(), tiny.without_perceiver()]).collect()
+    }
+
+    /// The model as it starts: gates at zero.
+    pub fn closed(&self, device: &Device) -> UserLlm {
+        let encoder = UserEncoderConfig::new(vec![
+            ModalityConfig::new("item".into(), 13, 5),
+            ModalityConfig::new("rating".into(), 7, 3),
+        ])
+        .with_max_length(7)
+        .with_d_model(8)
+        .with_n_heads(2)
+        .with_n_layers(1)
+        .with_dropout_input(0.0)
+        .init(device);
+        let perceiver = PerceiverResamplerConfig::new(8)
+            .with_n_latents(N_LATENTS)
+            .with_n_layers(2)
+            .with_n_heads(2);
+        let fusion = FusionConfig::new(self.kind, self.blocks.clone())
+            .with_d_user(10)
+            .with_n_heads(2)
+            .with_d_head(3);
+        UserLlmConfig::new(fusion)
+            .with_perceiver(self.perceiver.then_some(perceiver))
+            .init(quiet_language_model(device), encoder)
+            .map(&mut Loud { state: 1 })
+    }
+
+    /// The same with open gates.
+    pub fn open(&self, device: &Device) -> UserLlm {
+        open_gates(self.closed(device))
+    }
+}
+
+pub fn open_gates(mut model: UserLlm) -> UserLlm {
+    let device = model.device();
+    for (block, fusion) in model.fusion.iter_mut().enumerate() {
+        if let Some(fusion) = fusion {
+            fusion.gate = Some(Param::from_data([0.7 + 0.2 * block as f32], &device));
+        }
+    }
+    model
+}
+
+fn quiet_language_model(device: &Device) -> LanguageModel {
+    LanguageModelConfig::new(VOCAB_SIZE, D_MODEL, N_BLOCKS, 4, 2, 4, 17).init(device)
+}
+
+/// A plain language model with the same kind of weights.
+pub fn language_model(device: &Device) -> LanguageModel {
+    quiet_language_model(device).map(&mut Loud { state: 2 })
+}
+
+/// Fills every matrix with numbers between -0.6 and 0.6 that depend on nothing but the seed.
+///
+/// Not with the device's random numbers: they are shared by all tests of a process.
+struct Loud {
+    state: u64,
+}
+
+impl ModuleMapper for Loud {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if D == 1 {
+            return param;
+        }
+        param.map(|tensor| {
+            let shape = tensor.shape();
+            let values: Vec<f32> = (0..shape.num_elements()).map(|_| self.next()).collect();
+            Tensor::from_data(TensorData::new(values, shape), &tensor.device()).require_grad()
+        })
+    }
+}
+
+impl Loud {
+    fn next(&mut self) -> f32 {
+        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.state >> 40) as f32 / (1_u64 << 24) as f32 - 0.5) * 1.2
+    }
+}
+
+/// Histories of item ids; the rating follows from the item. Padded to the longest, or to `length`.
+pub fn histories(rows: &[&[i64]], length: usize, device: &Device) -> EventBatch {
+    let column = |value: fn(i64) -> i64| {
+        let ids: Vec<i64> = rows
+            .iter()
+            .flat_map(|row| (0..length).map(|at| row.get(at).copied().map_or(0, value)))
+            .collect();
+        Tensor::from_data(TensorData::new(ids, [rows.len(), length, 1]), device)
+    };
+    EventBatch::new(
+        vec![column(|item| item), column(|item| 2 + item % 5)],
+        rows.iter().map(|row| row.len()).collect(),
+    )
+}
+
+pub fn tokens(rows: &[&[u32]], device: &Device) -> Tensor<2, Int> {
+    let ids: Vec<i64> = rows.iter().flat_map(|row| row.iter().map(|&id| i64::from(id))).collect();
+    Tensor::from_data(TensorData::new(ids, [rows.len(), rows[0].len()]), device)
+}
+
+/// Six titles; three share their beginning, two more theirs.
+pub fn titles() -> Vec<Vec<u32>> {
+    vec![vec![8, 10, 11], vec![5], vec![5, 6, 7], vec![12], vec![5, 6], vec![8, 9]]
+}
+
+pub fn trie() -> TokenTrie {
+    TokenTrie::new(&titles(), END).expect("the titles differ")
+}
+
+pub fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_into_vec().expect("floats")
+}
+
+/// The largest difference between two tensors.
+pub fn distance<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    floats(a).iter().zip(floats(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// The bits of a tensor, so that even 0 and -0 differ.
+pub fn bits<const D: usize>(tensor: Tensor<D>) -> Vec<u32> {
+    floats(tensor).into_iter().map(f32::to_bits).collect()
+}
+
+/// Moves every parameter that trains, as training would.
+pub struct Moved;
+
+impl ModuleMapper for Moved {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !param.is_require_grad() {
+            return param;
+        }
+        param.map(|tensor| (tensor * 1.1 + 0.05).detach().require_grad())
+    }
+}

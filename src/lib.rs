@@ -1,0 +1,1 @@
+//! User-LLM on burn.

@@ -1,0 +1,111 @@
+//! What can go wrong, with the facts.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// An error of training, evaluation, or their files.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried: `read`, `write`, `create`, …
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A run file does not parse, or lacks a key.
+    #[error("{file}: {message}\nrun `user-llm config` to see a complete run file")]
+    Config {
+        /// The file.
+        file: String,
+        /// What the parser said: key, line, column.
+        message: String,
+    },
+    /// A run file has a key that means nothing.
+    #[error(
+        "{file}: unknown key `{key}`{}\nrun `user-llm config` to see every key there is",
+        suggestion.as_ref().map(|known| format!("; did you mean `{known}`?")).unwrap_or_default()
+    )]
+    UnknownKey {
+        /// The file, or `--set`.
+        file: String,
+        /// The key's path.
+        key: String,
+        /// A key that looks alike.
+        suggestion: Option<String>,
+    },
+    /// A value that cannot work.
+    #[error("`{key}` = {found}: expected {expected}")]
+    Value {
+        /// The key's path.
+        key: &'static str,
+        /// The value.
+        found: String,
+        /// What would work.
+        expected: String,
+    },
+    /// A backend that cannot be had here.
+    #[error("backend `{spec}` {reason}\n{help}")]
+    Backend {
+        /// What was asked for.
+        spec: String,
+        /// Why not.
+        reason: String,
+        /// The command that would help.
+        help: String,
+    },
+    /// The loss, or the gradient, is not a number.
+    #[error(
+        "the {what} is {value} at step {step} of {stage}; the last good checkpoint is {checkpoint}\n\
+         lower `{stage}.learning_rate` or `{stage}.clip_norm` and resume from there"
+    )]
+    NotFinite {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// Its value.
+        value: f32,
+        /// The step, counted from 1.
+        step: usize,
+        /// `pretraining` or `tuning`.
+        stage: &'static str,
+        /// Where training can go on from.
+        checkpoint: String,
+    },
+    /// A checkpoint that is damaged or belongs to something else.
+    #[error("checkpoint {path}: {reason}")]
+    Checkpoint {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A run folder that is not there, not complete, or of another run.
+    #[error("run folder {path}: {reason}")]
+    RunFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] datasets::Error),
+    /// The language model's files.
+    #[error("titles cannot be ranked: {0}")]
+    Trie(#[from] llm::ranking::TrieError),
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn value(key: &'static str, found: impl ToString, expected: impl Into<String>) -> Self {
+        Self::Value { key, found: found.to_string(), expected: expected.into() }
+    }
+}

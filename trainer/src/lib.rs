@@ -1,0 +1,37 @@
+//! Training and evaluation of User-LLM: the one place where data becomes tensors.
+//!
+//! Read in this order: [`RunConfig`] (one run, one file), [`Prepared`] (data, split and batcher),
+//! [`pretrain`] and [`tune`] (the two stages, both through [`train()`]), [`evaluate`] (the
+//! contenders' table), [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves).
+#![recursion_limit = "256"]
+
+pub mod backend;
+mod checkpoint;
+mod config;
+pub mod efficiency;
+mod error;
+pub mod evaluate;
+mod events;
+pub mod metrics;
+mod monitor;
+mod prepared;
+mod pretrain;
+mod prompts;
+mod run_folder;
+mod train;
+mod tune;
+
+pub use checkpoint::{Checkpoint, Checkpoints};
+pub use config::{
+    DataConfig, EvaluationConfig, LlmConfig, ModalityKind, PromptConfig, RunConfig, TrainingConfig,
+    TuningConfig,
+};
+pub use error::Error;
+pub use events::EventBatcher;
+pub use monitor::{Monitor, Silent, Terminal};
+pub use prepared::Prepared;
+pub use pretrain::pretrain;
+pub use prompts::{Answers, TitleCatalogue, titles};
+pub use run_folder::RunFolder;
+pub use train::{Objective, Outcome, Session, train};
+pub use tune::{NextItemTask, tune};

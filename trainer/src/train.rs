@@ -1,0 +1,253 @@
+//! The loop that both stages share: batch, forward, backward, step, validate, save.
+//!
+//! burn's own `SupervisedTraining` resumes by epoch, restarts the data's random state, clips each
+//! tensor by itself and panics on a damaged checkpoint (`docs/decisions/`), so the loop is written
+//! out here; optimizer, schedule, records and dashboard are burn's.
+//!
+//! Everything random in a step is a function of the seed and the step's number, so a run that is
+//! stopped and resumed ends with the same weights as one that was not.
+
+use burn::lr_scheduler::ModuleLrSchedulerConfig;
+use burn::lr_scheduler::composed::ComposedLrSchedulerConfig;
+use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
+use burn::lr_scheduler::linear::LinearLrSchedulerConfig;
+use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
+use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, Tensor};
+
+use crate::checkpoint::Checkpoints;
+use crate::{Error, Monitor, TrainingConfig};
+
+/// What is trained: a loss for every step, and a validation.
+pub trait Objective<M> {
+    /// The loss of one step, a scalar; the batch is a function of the step's number alone.
+    fn loss(&mut self, model: &M, step: usize) -> Tensor<1>;
+
+    /// How good the model is on the validation events; more is better. Called with a model that
+    /// does not track gradients.
+    fn validate(&mut self, model: &M) -> f64;
+
+    /// What [`validate`](Self::validate) measures, as it is shown.
+    fn validation_name(&self) -> &'static str;
+}
+
+/// What a stage of training needs besides model and objective.
+pub struct Session<'a> {
+    /// `pretraining` or `tuning`.
+    pub stage: &'static str,
+    /// The stage's figures.
+    pub config: &'a TrainingConfig,
+    /// Parameters with a learning rate of their own, as a multiple of the others'.
+    pub rates: Vec<(ParamGroup, f64)>,
+    /// Seed of dropout.
+    pub seed: u64,
+    /// Where checkpoints go; none are written without.
+    pub checkpoints: Option<&'a Checkpoints>,
+    /// Who watches.
+    pub monitor: &'a mut dyn Monitor,
+    /// Given one line of figures per step and validation; empty where nothing is logged.
+    pub log: Option<&'a mut dyn FnMut(serde_json::Value)>,
+}
+
+/// How a stage ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Steps that are done.
+    pub steps: usize,
+    /// Best validation and its step, if there was any.
+    pub best: Option<(f64, usize)>,
+    /// Whether somebody asked to stop before the end; resume goes on from there.
+    pub is_interrupted: bool,
+    /// Loss of every step that this call made.
+    pub losses: Vec<f32>,
+}
+
+/// Train a model, going on from its latest checkpoint if there is one.
+///
+/// Returns the model as it was at its best validation, or at the end where none was made.
+///
+/// # Errors
+///
+/// If the loss or the gradient is not finite, or a checkpoint cannot be written or read.
+pub fn train<M: Module>(
+    model: M,
+    objective: &mut impl Objective<M>,
+    device: &Device,
+    session: Session<'_>,
+) -> Result<(M, Outcome), Error> {
+    let Session { stage, config, rates, seed, checkpoints, monitor, mut log } = session;
+    let trained = ParamGroup::from_paths(
+        llm_fusion::trained_parameters(&model).into_iter().map(|(path, _)| path).collect(),
+    );
+    let mut model = model;
+    let mut optimizer: ModuleOptimizer = AdamWConfig::new()
+        .with_epsilon(1e-8)
+        .with_weight_decay(config.weight_decay as f32)
+        .init();
+    let mut scheduler = scheduler(config, &rates)?;
+    let mut outcome = Outcome { steps: 0, best: None, is_interrupted: false, losses: Vec::new() };
+    let mut kept: Option<M> = None;
+
+    if let Some(checkpoints) = checkpoints
+        && let Some((path, state)) = checkpoints.latest()?
+    {
+        if let Some((_, step)) = state.best {
+            kept = Some(Checkpoints::load_model(&checkpoints.at(step), model.clone())?);
+        }
+        model = Checkpoints::load_model(&path, model)?;
+        optimizer = Checkpoints::load_optimizer(&path, optimizer)?;
+        for _ in 0..state.step {
+            scheduler.step();
+        }
+        (outcome.steps, outcome.best) = (state.step, state.best);
+        tracing::info!("{stage} goes on from {}", path.display());
+    }
+
+    monitor.begin(stage, outcome.steps, config.steps);
+    let mut last_saved = outcome.steps;
+    while outcome.steps < config.steps {
+        let step = outcome.steps;
+        device.seed(mix(seed, step as u64));
+        let loss = objective.loss(&model, step);
+        let value: f32 = loss.clone().into_scalar();
+        let not_finite = |what, value| Error::NotFinite {
+            what,
+            value,
+            step: step + 1,
+            stage,
+            checkpoint: match (checkpoints, last_saved) {
+                (Some(checkpoints), 1..) => checkpoints.at(last_saved).display().to_string(),
+                _ => "none: it happened before the first".into(),
+            },
+        };
+        if !value.is_finite() {
+            return Err(not_finite("loss", value));
+        }
+        let mut grads = GradientsParams::from_grads(loss.backward(), &model);
+        let norm = clip(&model, &mut grads, config.clip_norm);
+        if !norm.is_finite() {
+            return Err(not_finite("gradient norm", norm));
+        }
+        let rate = scheduler.step();
+        let base_rate = rate.base();
+        model = optimizer.step(rate, model, grads);
+
+        outcome.steps += 1;
+        outcome.losses.push(value);
+        monitor.step(outcome.steps, &[("loss", f64::from(value))]);
+        if let Some(log) = &mut log {
+            log(serde_json::json!({
+                "stage": stage, "step": outcome.steps, "loss": value,
+                "gradient_norm": norm, "learning_rate": base_rate,
+            }));
+        }
+
+        let is_last = outcome.steps == config.steps;
+        let mut is_better = false;
+        if config.validate_every > 0 && (outcome.steps.is_multiple_of(config.validate_every) || is_last) {
+            let figure = objective.validate(&model.valid());
+            is_better = outcome.best.is_none_or(|(best, _)| figure > best);
+            if is_better {
+                outcome.best = Some((figure, outcome.steps));
+                kept = Some(model.clone());
+            }
+            monitor.validated(outcome.steps, &[(objective.validation_name(), figure)]);
+            if let Some(log) = &mut log {
+                log(serde_json::json!({
+                    "stage": stage, "step": outcome.steps, objective.validation_name(): figure,
+                }));
+            }
+        }
+        let is_stopped = monitor.is_stopped();
+        let is_due = config.checkpoint_every > 0 && outcome.steps.is_multiple_of(config.checkpoint_every);
+        if let Some(checkpoints) = checkpoints
+            && (is_better || is_due || is_last || is_stopped)
+        {
+            checkpoints.save(outcome.steps, outcome.best, &model, &trained, &optimizer)?;
+            last_saved = outcome.steps;
+        }
+        if is_stopped && !is_last {
+            outcome.is_interrupted = true;
+            break;
+        }
+        let waited = outcome.best.map_or(0, |(_, at)| outcome.steps - at);
+        if config.patience > 0 && waited >= config.patience * config.validate_every.max(1) {
+            break;
+        }
+    }
+    monitor.end(&match (&outcome.best, outcome.is_interrupted) {
+        (_, true) => format!("stopped after {} of {} steps", outcome.steps, config.steps),
+        (Some((best, at)), _) => {
+            format!("best {} {best:.4} after {at} steps", objective.validation_name())
+        }
+        (None, _) => format!("{} steps done", outcome.steps),
+    });
+    Ok((kept.unwrap_or(model), outcome))
+}
+
+/// Linear warm-up times cosine decay to zero.
+fn scheduler(
+    config: &TrainingConfig,
+    rates: &[(ParamGroup, f64)],
+) -> Result<ModuleLrScheduler, Error> {
+    let schedule = |rate: f64| {
+        let warmup = ((config.steps as f64 * config.warmup).round() as usize).max(1);
+        let rate = rate.min(1.0);
+        ComposedLrSchedulerConfig::new()
+            .linear(LinearLrSchedulerConfig::new(1.0 / warmup as f64, 1.0, warmup))
+            .cosine(CosineAnnealingLrSchedulerConfig::new(rate, config.steps.max(1)))
+    };
+    let base = ModuleLrSchedulerConfig::new(schedule(config.learning_rate).into());
+    rates
+        .iter()
+        .fold(base, |all, (group, factor)| {
+            all.with_group(group.clone(), schedule(config.learning_rate * factor))
+        })
+        .init()
+        .map_err(|reason| Error::value("learning_rate", config.learning_rate, reason))
+}
+
+/// Scale the gradient down to a global norm; gives the norm it had.
+fn clip<M: Module>(model: &M, grads: &mut GradientsParams, most: f64) -> f32 {
+    struct Squares<'a> {
+        grads: &'a GradientsParams,
+        sums: Vec<Tensor<1>>,
+    }
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = self.grads.get::<D>(param.id) {
+                self.sums.push(grad.powi_scalar(2).sum());
+            }
+        }
+    }
+    struct Scale<'a> {
+        grads: &'a mut GradientsParams,
+        factor: f64,
+    }
+    impl ModuleVisitor for Scale<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = self.grads.remove::<D>(param.id) {
+                self.grads.register(param.id, grad * self.factor);
+            }
+        }
+    }
+    let mut squares = Squares { grads, sums: Vec::new() };
+    model.visit(&mut squares);
+    if squares.sums.is_empty() {
+        return 0.0;
+    }
+    let norm: f32 = Tensor::cat(squares.sums, 0).sum().sqrt().into_scalar();
+    if most > 0.0 && f64::from(norm) > most {
+        model.visit(&mut Scale { grads, factor: most / f64::from(norm) });
+    }
+    norm
+}
+
+/// One number from two, each bit of it depending on both (the finaliser of SplitMix64).
+pub(crate) fn mix(a: u64, b: u64) -> u64 {
+    let mut x = a.wrapping_add(b.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}

@@ -1,0 +1,39 @@
+//! The user encoder of User-LLM: a person's history of events, turned into one embedding per event.
+//!
+//! Every event has several *modalities* (item, rating, genres, …), each with its own vocabulary
+//! and table. Their embeddings are concatenated and projected to one vector per event, a causal
+//! transformer reads the vectors in time order, and its pretraining needs no labels: every
+//! position predicts every modality of the next event.
+//!
+//! Read in this order: [`EventBatch`] (what goes in), [`EventEmbedding`] (one vector per event),
+//! [`UserEncoder`] (the transformer), [`UserEncoder::next_event_loss`] (the objective).
+//!
+//! ```
+//! use burn::tensor::{Device, Int, Tensor};
+//! use user_encoder::{EventBatch, ModalityConfig, UserEncoderConfig};
+//!
+//! let device = Device::flex();
+//! let modalities = vec![
+//!     ModalityConfig::new("item".into(), 102, 32), // ids 0 = padding, 1 = unknown, then 100 items
+//!     ModalityConfig::new("rating".into(), 7, 8),
+//! ];
+//! let encoder = UserEncoderConfig::new(modalities).with_d_model(32).with_n_heads(4).init(&device);
+//!
+//! // One user with two events: item 5 rated 6, then item 9 rated 3.
+//! let item = Tensor::<3, Int>::from_data([[[5], [9]]], &device);
+//! let rating = Tensor::<3, Int>::from_data([[[6], [3]]], &device);
+//! let events = EventBatch::new(vec![item, rating], vec![2]);
+//!
+//! assert_eq!(encoder.event_embeddings(&events).dims(), [1, 2, 32]);
+//! assert_eq!(encoder.next_event_logits(&events, 0).dims(), [1, 102]); // modality 0: items
+//! ```
+
+mod batch;
+mod embedding;
+mod encoder;
+mod objective;
+
+pub use batch::{EventBatch, PADDING, UNKNOWN};
+pub use embedding::{EventEmbedding, Modality, ModalityConfig};
+pub use encoder::{UserEncoder, UserEncoderConfig};
+pub use objective::NextEventLoss;
