@@ -6,7 +6,9 @@ use burn::{
 };
 
 use crate::{
-    AttentionPlan, Block, FeedForwardConfig, KvCache, SelfAttentionConfig, generate::CachedDecoder,
+    AttentionPlan, Block, FeedForwardConfig, KvCache, SelfAttentionConfig,
+    attention::{causal_mask, causal_positions},
+    generate::CachedDecoder,
     rotary::RotaryEmbedding,
 };
 
