@@ -135,19 +135,16 @@ fn movielens_1m_prefix_keeps_file_order_within_a_second() {
     let equal = stats.equal_timestamps.unwrap();
     assert!((equal - 0.535).abs() < 0.0005, "{equal}");
 
-    // The first two lines of user 1 in that second, in file order, though 1270 has the lower place
-    // in the catalogue after neither id nor rating would sort them so.
-    let history = &dataset.histories[0];
-    let first_second: Vec<&str> = history
-        .events
+    // The second to fourth events of user 1 fell into one second. The file has them in this order,
+    // on lines 23, 28 and 38; ids, ratings or titles would sort them otherwise.
+    let events = &dataset.histories[0].events[..4];
+    let times: Vec<_> = events.iter().map(|event| event.timestamp).collect();
+    assert_eq!(times, [978300019, 978300055, 978300055, 978300055]);
+    let ids: Vec<_> = events
         .iter()
-        .take_while(|event| event.timestamp == history.events[0].timestamp)
         .map(|event| dataset.catalogue.items[event.item as usize].id.as_str())
         .collect();
-    assert_eq!(
-        first_second,
-        ["3186", "1270", "1721", "1022"].map(|id| id)[..first_second.len()]
-    );
+    assert_eq!(ids, ["3186", "1270", "1721", "1022"]);
     assert!(
         dataset
             .histories
@@ -293,4 +290,33 @@ fn leave_one_out_of_movielens_100k_leaves_nobody_out() {
         .map(|user| split.train(user).len().saturating_sub(50).max(1))
         .sum();
     assert_eq!(split.windows(50, 1).count(), expected);
+}
+
+/// `cargo test --release -p datasets -- --ignored`: writes and reads some 500 MB.
+#[test]
+#[ignore = "writes and reads a file of the size of MovieLens 20M"]
+fn generated_data_of_the_size_of_movielens_20m_is_read() {
+    use std::io::Write;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut movies = "movieId,title,genres\n".to_string();
+    for item in 0..27_278 {
+        movies += &format!("{item},\"Film {item}, The (1999)\",Drama|Comedy\n");
+    }
+    fs::write(folder.path().join("movies.csv"), movies).unwrap();
+    let file = fs::File::create(folder.path().join("ratings.csv")).unwrap();
+    let mut ratings = std::io::BufWriter::new(file);
+    writeln!(ratings, "userId,movieId,rating,timestamp").unwrap();
+    for n in 0..20_000_000_u64 {
+        let (user, item, time) = (
+            n / 145,
+            n * 7919 % 27_278,
+            1_000_000_000 + n * 31 % 1_000_000,
+        );
+        writeln!(ratings, "{user},{item},{}.5,{time}", n % 5).unwrap();
+    }
+    ratings.into_inner().unwrap();
+    let dataset = load_within(60, folder.path());
+    assert_eq!(dataset.stats().interactions, 20_000_000);
+    assert_eq!(dataset.histories.len(), 137_932);
 }

@@ -290,6 +290,16 @@ impl Part {
     }
 }
 
+impl Drop for Part {
+    /// A part with nothing in it is of no use to a later run.
+    fn drop(&mut self) {
+        if self.length == 0 {
+            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(self.tag_path());
+        }
+    }
+}
+
 /// `bytes 100-199/1000` gives 100 and 1000; `bytes 100-199/*` gives 100 alone.
 fn content_range(response: &Response<Body>) -> Option<(u64, Option<u64>)> {
     let value = response

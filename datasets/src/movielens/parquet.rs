@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
 use parquet::errors::ParquetError;
@@ -20,7 +21,12 @@ pub(super) fn read_ratings(
     file: &mut Opened<'_>,
     histories: &mut HistoriesTable<'_>,
 ) -> Result<(), Error> {
-    let table = Table::open(file)?;
+    guarded(file.path, || {
+        read_ratings_table(&Table::open(file)?, histories)
+    })
+}
+
+fn read_ratings_table(table: &Table<'_>, histories: &mut HistoriesTable<'_>) -> Result<(), Error> {
     let [user, item, rating, timestamp] =
         table.columns(["user_id", "movie_id", "rating", "timestamp"])?;
     table.for_each_row(|row| {
@@ -39,7 +45,12 @@ pub(super) fn read_items(
     file: &mut Opened<'_>,
     catalogue: &mut CatalogueTable,
 ) -> Result<(), Error> {
-    let table = Table::open(file)?;
+    guarded(file.path, || {
+        read_items_table(&Table::open(file)?, catalogue)
+    })
+}
+
+fn read_items_table(table: &Table<'_>, catalogue: &mut CatalogueTable) -> Result<(), Error> {
     let [id, title, address] = table.columns(["movie_id", "movie_title", "IMDb_URL"])?;
     let genres: Vec<(usize, String)> = table
         .names
@@ -70,6 +81,18 @@ pub(super) fn read_items(
             &row.text(title)?,
             flagged.into_iter(),
         )
+    })
+}
+
+/// The parquet crate panics on some damaged files. To the user that is a damaged file like others.
+fn guarded(file: &Path, read: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    // What is half filled when it panics is dropped by the caller, who gets an error.
+    panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        let source = "the Parquet decoder gave up".into();
+        Err(Error::Damaged {
+            file: file.to_path_buf(),
+            source,
+        })
     })
 }
 
@@ -224,5 +247,138 @@ fn damaged(file: &Path, source: ParquetError) -> Error {
     Error::Damaged {
         file: file.to_path_buf(),
         source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+    use rand::rngs::StdRng;
+    use rand::{Rng, RngExt, SeedableRng};
+    use tempfile::TempDir;
+
+    use crate::movielens::load;
+
+    enum Values {
+        Whole(Vec<i64>),
+        Real(Vec<f64>),
+        Text(Vec<&'static str>),
+    }
+    use Values::{Real, Text, Whole};
+
+    fn write_table(folder: &TempDir, name: &str, columns: &[(&str, Values)]) {
+        let fields: String = columns
+            .iter()
+            .map(|(name, values)| match values {
+                Whole(_) => format!("required int64 {name};"),
+                Real(_) => format!("required double {name};"),
+                Text(_) => format!("required binary {name} (UTF8);"),
+            })
+            .collect();
+        let schema = parse_message_type(&format!("message schema {{ {fields} }}")).unwrap();
+        let file = fs::File::create(folder.path().join(name)).unwrap();
+        let properties = Arc::new(WriterProperties::builder().build());
+        let mut writer = SerializedFileWriter::new(file, Arc::new(schema), properties).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        for (_, values) in columns {
+            let mut column = group.next_column().unwrap().unwrap();
+            match values {
+                Whole(values) => column
+                    .typed::<Int64Type>()
+                    .write_batch(values, None, None)
+                    .unwrap(),
+                Real(values) => column
+                    .typed::<DoubleType>()
+                    .write_batch(values, None, None)
+                    .unwrap(),
+                Text(values) => {
+                    let values: Vec<ByteArray> = values.iter().map(|&v| v.into()).collect();
+                    column
+                        .typed::<ByteArrayType>()
+                        .write_batch(&values, None, None)
+                        .unwrap()
+                }
+            };
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+    }
+
+    fn release(rating: Values, timestamp: Values) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let items = [
+            ("movie_id", Whole(vec![1, 2])),
+            (
+                "movie_title",
+                Text(vec!["Matrix, The (1999)", "Heat (1995)"]),
+            ),
+            ("IMDb_URL", Text(vec!["", ""])),
+            ("unknown", Whole(vec![0, 1])),
+            ("Action", Whole(vec![1, 0])),
+        ];
+        write_table(&folder, "Films_items.parquet.brotli", &items);
+        let ratings = [
+            ("user_id", Whole(vec![9, 9])),
+            ("movie_id", Whole(vec![2, 1])),
+            ("rating", rating),
+            ("timestamp", timestamp),
+        ];
+        write_table(&folder, "Films_data.parquet.brotli", &ratings);
+        folder
+    }
+
+    #[test]
+    fn tables_become_a_dataset() {
+        let folder = release(Real(vec![4.5, 3.0]), Whole(vec![20, 10]));
+        let dataset = load(folder.path()).unwrap();
+        let items: Vec<_> = dataset.histories[0]
+            .events
+            .iter()
+            .map(|event| event.item)
+            .collect();
+        assert_eq!(items, [0, 1]);
+        assert_eq!(dataset.ratings, [3.0, 4.5]);
+        assert_eq!(dataset.catalogue.genres, ["Action"]);
+        assert_eq!(dataset.catalogue.display_title(0), "The Matrix (1999)");
+    }
+
+    #[test]
+    fn a_bad_cell_is_reported_with_row_and_column() {
+        let message = |folder: TempDir| load(folder.path()).unwrap_err().to_string();
+        let five = message(release(Text(vec!["4", "five"]), Whole(vec![20, 10])));
+        assert!(
+            five.contains(r#":2: column 3 (rating): found "\"five\"""#),
+            "{five}"
+        );
+        let late = message(release(Whole(vec![4, 5]), Whole(vec![20, -1])));
+        assert!(
+            late.contains(r#":2: column 4 (timestamp): found "-1""#),
+            "{late}"
+        );
+    }
+
+    #[test]
+    fn no_damage_to_a_file_makes_the_reader_panic() {
+        let folder = release(Whole(vec![4, 5]), Whole(vec![20, 10]));
+        let path = folder.path().join("Films_data.parquet.brotli");
+        let whole = fs::read(&path).unwrap();
+        let mut random = StdRng::seed_from_u64(20261123);
+        for _ in 0..2000 {
+            let mut damaged = whole.clone();
+            for _ in 0..random.random_range(1..4) {
+                let at = random.random_range(0..damaged.len());
+                damaged[at] = random.next_u32() as u8;
+            }
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, &damaged).unwrap();
+            let _ = load(folder.path());
+        }
     }
 }
