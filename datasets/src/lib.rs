@@ -50,7 +50,7 @@
 //! # Ok::<(), datasets::Error>(())
 //! ```
 //!
-//! A [`Vocabulary`](vocabulary::Vocabulary) numbers the values of one modality for an embedding
+//! A [`Vocabulary`] numbers the values of one modality for an embedding
 //! table, with 0 for padding and 1 for the unknown.
 //!
 //! What the crate leaves to others: it never sees a tensor, and it does not read the environment.

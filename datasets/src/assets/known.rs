@@ -5,7 +5,7 @@ use crate::Error;
 ///
 /// Sizes and hashes of MovieLens archives are those that TensorFlow Datasets publishes in
 /// `url_checksums/movielens.txt` (for 32M: those that several projects which pin it agree on).
-/// The rest were computed from the packages themselves.
+/// The rest were computed from the packages themselves; those of all-MiniLM-L6-v2 are the hub's too.
 pub fn assets() -> &'static [Asset] {
     ASSETS
 }
@@ -157,15 +157,15 @@ const ASSETS: &[Asset] = &[
         sources: &[
             Source::Home(&[
                 HomeFile {
-                    url: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main/config.json",
+                    url: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/1110a243fdf4706b3f48f1d95db1a4f5529b4d41/config.json",
                     file: MINILM_CONFIG,
                 },
                 HomeFile {
-                    url: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main/tokenizer.json",
+                    url: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/1110a243fdf4706b3f48f1d95db1a4f5529b4d41/tokenizer.json",
                     file: MINILM_TOKENIZER,
                 },
                 HomeFile {
-                    url: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main/model.safetensors",
+                    url: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/1110a243fdf4706b3f48f1d95db1a4f5529b4d41/model.safetensors",
                     file: MINILM_WEIGHTS,
                 },
             ]),

@@ -22,6 +22,8 @@ pub(super) struct Files {
     /// Path inside the folder or zip, by file name.
     names: BTreeMap<String, String>,
     zip: Option<ZipArchive<BufReader<File>>>,
+    /// Of the hashes of the files that were read so far.
+    hash: Sha256,
 }
 
 /// One file of [`Files`].
@@ -58,6 +60,7 @@ impl Files {
                         path,
                         names,
                         zip,
+                        hash: Sha256::new(),
                     });
                 }
             }
@@ -95,23 +98,31 @@ impl Files {
         })
     }
 
-    /// Read a file, unpacked, and take the SHA-256 of all its unpacked bytes meanwhile.
+    /// Read a file, unpacked; its bytes count towards the [`fingerprint`](Self::fingerprint).
     pub(super) fn read<T>(
         &mut self,
         member: &Member,
         read: impl FnOnce(&mut Opened<'_>) -> Result<T, Error>,
-    ) -> Result<(T, [u8; 32]), Error> {
-        let Some(zip) = &mut self.zip else {
+    ) -> Result<T, Error> {
+        let (value, hash) = if let Some(zip) = &mut self.zip {
+            let damaged = |source| Error::Damaged {
+                file: member.path.clone(),
+                source: Box::new(source),
+            };
+            let packed = zip.by_name(&self.names[&member.name]).map_err(damaged)?;
+            read_unpacked(member, packed, true, read)?
+        } else {
             let file =
                 File::open(&member.path).map_err(|source| read_error(&member.path, source))?;
-            return read_unpacked(member, file, false, read);
+            read_unpacked(member, file, false, read)?
         };
-        let damaged = |source| Error::Damaged {
-            file: member.path.clone(),
-            source: Box::new(source),
-        };
-        let packed = zip.by_name(&self.names[&member.name]).map_err(damaged)?;
-        read_unpacked(member, packed, true, read)
+        self.hash.update(hash.finalize());
+        Ok(value)
+    }
+
+    /// One SHA-256 for all files that were read, in that order.
+    pub(super) fn fingerprint(self) -> String {
+        hex(&self.hash.finalize())
     }
 }
 
@@ -154,17 +165,13 @@ impl Read for Opened<'_> {
     }
 }
 
-/// One hash for several files, in the order in which they were read.
-pub(super) fn hash_of_hashes(hashes: &[[u8; 32]]) -> String {
-    hex(&Sha256::digest(hashes.concat()))
-}
-
+/// Read one file to its end, and hash its unpacked bytes meanwhile.
 fn read_unpacked<T>(
     member: &Member,
     packed: impl Read,
     is_in_zip: bool,
     read: impl FnOnce(&mut Opened<'_>) -> Result<T, Error>,
-) -> Result<(T, [u8; 32]), Error> {
+) -> Result<(T, Sha256), Error> {
     let packed = BufReader::with_capacity(BUFFER_BYTES, packed);
     let is_gzipped = without_gz(&member.name) != member.name;
     let unpacked: Box<dyn Read + '_> = if is_gzipped {
@@ -172,7 +179,13 @@ fn read_unpacked<T>(
     } else {
         Box::new(packed)
     };
-    let mut hashing = BufReader::with_capacity(BUFFER_BYTES, Hashing::new(unpacked));
+    let mut hashing = BufReader::with_capacity(
+        BUFFER_BYTES,
+        Hashing {
+            inner: unpacked,
+            hash: Sha256::new(),
+        },
+    );
     let mut opened = Opened {
         path: &member.path,
         reader: &mut hashing,
@@ -181,21 +194,12 @@ fn read_unpacked<T>(
     let value = read(&mut opened)?;
     // A reader may stop before the end; the fingerprint and the check of a gzip may not.
     io::copy(&mut opened, &mut io::sink()).map_err(|source| opened.error(source))?;
-    Ok((value, hashing.into_inner().hash.finalize().into()))
+    Ok((value, hashing.into_inner().hash))
 }
 
 struct Hashing<R> {
     inner: R,
     hash: Sha256,
-}
-
-impl<R> Hashing<R> {
-    fn new(inner: R) -> Self {
-        Self {
-            inner,
-            hash: Sha256::new(),
-        }
-    }
 }
 
 impl<R: Read> Read for Hashing<R> {

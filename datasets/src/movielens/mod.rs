@@ -26,7 +26,7 @@ mod tables;
 use std::path::Path;
 use std::time::Instant;
 
-use files::{Files, hash_of_hashes};
+use files::Files;
 use tables::{CatalogueTable, HistoriesTable};
 
 use crate::{Dataset, Error};
@@ -94,7 +94,8 @@ pub fn detect(path: &Path) -> Result<Layout, Error> {
 ///
 /// let folder = tempfile::tempdir()?;
 /// std::fs::write(folder.path().join("ratings.dat"), "7::1::5::978300760\n7::2::3::978300760\n")?;
-/// std::fs::write(folder.path().join("movies.dat"), "1::Matrix, The (1999)::Sci-Fi\n2::Heat (1995)::Crime\n")?;
+/// let movies = "1::Matrix, The (1999)::Sci-Fi\n2::Heat (1995)::Crime\n";
+/// std::fs::write(folder.path().join("movies.dat"), movies)?;
 ///
 /// let dataset = movielens::load(folder.path())?;
 /// let first = dataset.histories[0].events[0];
@@ -108,59 +109,36 @@ pub fn load(path: &Path) -> Result<Dataset, Error> {
     let ratings = files.require(layout.ratings_names())?;
     let items = files.require(layout.items_names())?;
 
-    let mut hashes = Vec::new();
     let mut catalogue = CatalogueTable::default();
     match layout {
         Layout::HundredK => {
             let genres = files.require(&["u.genre"])?;
-            let (names, hash) = files.read(&genres, delimited::read_genres)?;
-            hashes.push(hash);
-            hashes.push(
-                files
-                    .read(&items, |file| {
-                        delimited::read_u_item(file, &names, &mut catalogue)
-                    })?
-                    .1,
-            );
+            let names = files.read(&genres, delimited::read_genres)?;
+            files.read(&items, |file| {
+                delimited::read_u_item(file, &names, &mut catalogue)
+            })?;
         }
         Layout::Dat => {
-            hashes.push(
-                files
-                    .read(&items, |file| {
-                        delimited::read_movies_dat(file, &mut catalogue)
-                    })?
-                    .1,
-            );
+            files.read(&items, |file| {
+                delimited::read_movies_dat(file, &mut catalogue)
+            })?;
         }
-        Layout::Csv => {
-            hashes.push(
-                files
-                    .read(&items, |file| csv::read_movies(file, &mut catalogue))?
-                    .1,
-            );
-        }
-        Layout::Parquet => {
-            hashes.push(
-                files
-                    .read(&items, |file| parquet::read_items(file, &mut catalogue))?
-                    .1,
-            );
-        }
+        Layout::Csv => files.read(&items, |file| csv::read_movies(file, &mut catalogue))?,
+        Layout::Parquet => files.read(&items, |file| parquet::read_items(file, &mut catalogue))?,
     }
     let catalogue = catalogue.finish(&items.path)?;
 
     let mut histories = HistoriesTable::new(&catalogue);
-    let (_, hash) = files.read(&ratings, |file| match layout {
+    files.read(&ratings, |file| match layout {
         Layout::HundredK => delimited::read_ratings(file, "\t", &mut histories),
         Layout::Dat => delimited::read_ratings(file, "::", &mut histories),
         Layout::Csv => csv::read_ratings(file, &mut histories),
         Layout::Parquet => parquet::read_ratings(file, &mut histories),
     })?;
-    hashes.push(hash);
     let histories = histories.finish(&ratings.path)?;
 
     let mut dataset = Dataset::from_histories(files.name(), catalogue, histories)?;
-    dataset.sha256 = hash_of_hashes(&hashes);
+    dataset.sha256 = files.fingerprint();
     dataset.time_is_rank = ratings.is_called(RANKS_NAME);
     tracing::info!(
         dataset = dataset.name,
