@@ -1,13 +1,11 @@
 //! Titles as MovieLens writes them, `Matrix, The (1999)`, and as people do, `The Matrix`.
 
 /// Articles that MovieLens moves behind the title, as in `Haine, La`.
-///
-/// Italian `I` is left out on purpose: `The King and I` and `Me, Myself, I` outnumber it.
 const ARTICLES: &[&str] = &[
     "The", "A", "An", // English
     "Le", "La", "Les", "L'", "L’", "Un", "Une", // French
     "El", "Los", "Las", "Una", // Spanish
-    "Il", "Lo", "Gli", "Uno", // Italian
+    "Il", "Lo", "I", "Gli", "Uno", // Italian
     "Der", "Die", "Das", "Ein", "Eine", // German
     "De", "Het", "Een", // Dutch
     "Den", "Det", "En", "Ett", "Et", // Scandinavian
@@ -114,6 +112,7 @@ mod tests {
         assert_title("Boot, Das (Boat, The) (1981)", "Das Boot", 1981);
         assert_title("Mariachi, El (1992)", "El Mariachi", 1992);
         assert_title("Postino, Il (1994)", "Il Postino", 1994);
+        assert_title("Vitelloni, I (1953)", "I Vitelloni", 1953);
     }
 
     #[test]
@@ -122,6 +121,11 @@ mod tests {
             "I, Worst of All (Yo, la peor de todas) (1990)",
             "I, Worst of All",
             1990,
+        );
+        assert_title(
+            "Honey, I Shrunk the Kids (1989)",
+            "Honey, I Shrunk the Kids",
+            1989,
         );
         assert_title("Paris, Texas (1984)", "Paris, Texas", 1984);
         assert_title(
