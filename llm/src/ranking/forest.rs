@@ -236,3 +236,150 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ranking::tiny::{assert_close, floats, model, prompts};
+    use crate::ranking::{CachedReader, ReadForest};
+
+    fn branch(token: u32, parent: Option<usize>) -> Branch {
+        Branch {
+            token,
+            node: 0,
+            parent,
+        }
+    }
+
+    /// The state of one slot of a step.
+    fn state(hidden: &Tensor<3>, row: usize, slot: usize) -> Vec<f32> {
+        let [_, _, d_model] = hidden.dims();
+        floats(
+            hidden
+                .clone()
+                .slice([row..row + 1, slot..slot + 1, 0..d_model]),
+        )
+    }
+
+    /// The state after the last token of a text, read alone.
+    fn after(text: &[u32]) -> Vec<f32> {
+        let model = model();
+        let step = TokenForest::new(&[text.to_vec()]).take(&Device::flex());
+        state(&CachedReader::new(&model).read(&step), 0, text.len() - 1)
+    }
+
+    #[test]
+    fn a_token_sees_its_ancestors_and_stands_behind_them() {
+        // "1 2", then 5 and 6 side by side, then 7 after 5; behind a soft prompt of one real
+        // embedding of two.
+        let mut forest = TokenForest::with_prefix(&[vec![1, 2]], 2, &[1]);
+        forest.grow(&[vec![branch(5, None), branch(6, None), branch(7, Some(2))]]);
+        let step = forest.take(&Device::flex());
+
+        let tokens: Vec<i64> = step.tokens.into_data().iter().collect();
+        let positions: Vec<i64> = step.positions.into_data().iter().collect();
+        assert_eq!(tokens, [1, 2, 5, 6, 7]);
+        assert_eq!(positions, [1, 2, 3, 3, 4]);
+        assert_eq!(step.prompt_index, [0, 1, 0, 0, 0]);
+        let shown: Vec<i32> = step
+            .mask_attn
+            .bool_not()
+            .int()
+            .into_data()
+            .iter::<i32>()
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                [1, 0, 1, 0, 0, 0, 0],
+                [1, 0, 1, 1, 0, 0, 0],
+                [1, 0, 1, 1, 1, 0, 0],
+                [1, 0, 1, 1, 0, 1, 0],
+                [1, 0, 1, 1, 1, 0, 1],
+            ]
+            .concat()
+        );
+    }
+
+    #[test]
+    fn branches_of_a_row_do_not_see_each_other() {
+        let model = model();
+        let read = |neighbour: u32| {
+            let mut forest = TokenForest::new(&[vec![1, 2, 3]]);
+            forest.grow(&[vec![
+                branch(neighbour, None),
+                branch(5, None),
+                branch(neighbour, Some(3)),
+                branch(6, Some(4)),
+            ]]);
+            CachedReader::new(&model).read(&forest.take(&Device::flex()))
+        };
+        let hidden = read(7);
+        assert_close(&state(&hidden, 0, 6), &after(&[1, 2, 3, 5, 6]), 1e-5);
+        assert_close(&state(&hidden, 0, 5), &after(&[1, 2, 3, 7, 7]), 1e-5);
+        assert_eq!(state(&read(8), 0, 6), state(&hidden, 0, 6));
+        assert_ne!(state(&read(8), 0, 5), state(&hidden, 0, 5));
+    }
+
+    #[test]
+    fn a_batch_with_left_padding_is_read_as_each_prompt_alone() {
+        let model = model();
+        let mut forest = TokenForest::new(&prompts());
+        let mut reader = CachedReader::new(&model);
+        let hidden = reader.read(&forest.take(&Device::flex()));
+        for (row, prompt) in prompts().iter().enumerate() {
+            assert_close(&state(&hidden, row, 4), &after(prompt), 1e-5);
+        }
+
+        // Rows that grow unevenly, twice.
+        forest.grow(&[
+            vec![branch(9, None)],
+            vec![],
+            vec![branch(7, None), branch(8, None)],
+        ]);
+        reader.read(&forest.take(&Device::flex()));
+        forest.grow(&[
+            vec![branch(5, Some(5))],
+            vec![branch(6, None)],
+            vec![branch(5, Some(6))],
+        ]);
+        let hidden = reader.read(&forest.take(&Device::flex()));
+        assert_close(&state(&hidden, 0, 0), &after(&[1, 2, 3, 9, 5]), 1e-5);
+        assert_close(&state(&hidden, 1, 0), &after(&[4, 6]), 1e-5);
+        assert_close(&state(&hidden, 2, 0), &after(&[2, 2, 1, 4, 3, 8, 5]), 1e-5);
+    }
+
+    #[test]
+    fn what_is_added_to_the_prompts_is_read_as_part_of_them() {
+        let model = model();
+        let mut forest = TokenForest::new(&prompts());
+        let mut reader = CachedReader::new(&model);
+        reader.read(&forest.take(&Device::flex()));
+        forest.extend_prompts(&[9, 8]);
+        let step = forest.take(&Device::flex());
+        assert_eq!(step.prompt_index, [3, 4, 1, 2, 5, 6]);
+        let hidden = reader.read(&step);
+        for (row, prompt) in prompts().iter().enumerate() {
+            let text = [prompt.as_slice(), &[9, 8]].concat();
+            assert_close(&state(&hidden, row, 1), &after(&text), 1e-5);
+        }
+
+        forest.grow(&vec![vec![branch(5, None)]; 3]);
+        let hidden = reader.read(&forest.take(&Device::flex()));
+        assert_close(&state(&hidden, 1, 0), &after(&[4, 9, 8, 5]), 1e-5);
+    }
+
+    #[test]
+    #[should_panic(expected = "a prompt has no token")]
+    fn an_empty_prompt_is_refused() {
+        TokenForest::new(&[vec![1], vec![]]);
+    }
+
+    #[test]
+    #[should_panic(expected = "branches have grown already")]
+    fn a_prompt_cannot_be_lengthened_under_its_branches() {
+        let mut forest = TokenForest::new(&[vec![1]]);
+        forest.grow(&[vec![branch(5, None)]]);
+        forest.extend_prompts(&[2]);
+    }
+}

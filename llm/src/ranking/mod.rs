@@ -8,6 +8,8 @@ mod beam;
 mod exact;
 mod forest;
 mod reader;
+#[cfg(test)]
+mod tiny;
 mod trie;
 
 pub use beam::{BeamConfig, Ranked, beam_search};
