@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
-use burn::store::{ModuleRecord, ModuleSnapshot, SafetensorsStore};
+use burn::optim::{AdamWConfig, ModuleOptimizer, OptimizerRecord};
+use burn::store::{ModuleRecord, ModuleSnapshot, ModuleStore, SafetensorsStore};
 use burn::tensor::{Device, Tensor};
 use llm_fusion::{FusedBlocks, LoraConfig, TuningStrategy, UserLlm, trained_parameters};
 
-use crate::tiny::{Tiny, bits, histories, tokens};
+use crate::tiny::{Moved, Tiny, bits, histories, step, tokens};
 
 const STRATEGIES: [TuningStrategy; 4] =
     [TuningStrategy::Full, TuningStrategy::Lora, TuningStrategy::Enc, TuningStrategy::Proj];
@@ -50,6 +51,56 @@ fn what_trained_comes_back_through_safetensors() {
     }
 }
 
+/// Safetensors have no place for ids, so a run that is to be resumed keeps them beside.
+#[test]
+fn ids_that_were_kept_beside_safetensors_can_be_given_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trained.safetensors");
+    let trained = trained(TuningStrategy::Lora);
+    save_safetensors(&trained, &file);
+    let kept = ids(&trained);
+
+    let mut store = SafetensorsStore::from_file(&file);
+    let mut tensors: Vec<_> = store.get_all_tensors().unwrap().values().cloned().collect();
+    for tensor in &mut tensors {
+        tensor.param_id = Some(kept[&tensor.name]);
+    }
+    let mut loaded = base(TuningStrategy::Lora);
+    let result = loaded.apply(tensors, None, None, false);
+    assert!(result.unused.is_empty() && result.errors.is_empty(), "{result:?}");
+
+    assert_eq!(answer(&loaded), answer(&trained));
+    assert_eq!(ids(&loaded), kept);
+}
+
+#[test]
+fn a_resumed_training_ends_with_the_same_bits() {
+    for strategy in STRATEGIES {
+        let folder = tempfile::tempdir().unwrap();
+        let (weights, moments) = (folder.path().join("a.bpk"), folder.path().join("b.bpk"));
+        let optimizer = || -> ModuleOptimizer { AdamWConfig::new().init() };
+
+        let (mut model, mut optimizer_state) = (base(strategy), optimizer());
+        for _ in 0..2 {
+            model = step(model, &mut optimizer_state);
+        }
+        save_record(&model, &weights);
+        optimizer_state.to_record().save(&moments).unwrap();
+        for _ in 0..2 {
+            model = step(model, &mut optimizer_state);
+        }
+
+        let record = ModuleRecord::load(&weights).unwrap().allow_partial(true);
+        let mut resumed = base(strategy).load_record(record);
+        let record = OptimizerRecord::load(&moments).unwrap();
+        let mut optimizer_state = optimizer().load_record(record);
+        for _ in 0..2 {
+            resumed = step(resumed, &mut optimizer_state);
+        }
+        assert_eq!(answer(&resumed), answer(&model), "{strategy:?}");
+    }
+}
+
 fn save_record(model: &UserLlm, file: &Path) {
     let group = ParamGroup::from_paths(paths(model));
     model.clone().into_record_group(group).save(file).unwrap();
@@ -72,7 +123,7 @@ fn base(strategy: TuningStrategy) -> UserLlm {
 
 /// The same after a training that moved all that may move.
 fn trained(strategy: TuningStrategy) -> UserLlm {
-    base(strategy).map(&mut crate::tiny::Moved)
+    base(strategy).map(&mut Moved)
 }
 
 fn answer(model: &UserLlm) -> Vec<u32> {

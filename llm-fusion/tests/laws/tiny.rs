@@ -1,42 +1,45 @@
 //! A tiny model with known, loud weights, and what the tests ask of it.
 
 use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use llm::ranking::TokenTrie;
+use llm::ranking::{Normalisation, TokenTrie};
 use llm::{LanguageModel, LanguageModelConfig};
-use llm_fusion::{FusedBlocks, FusionConfig, FusionKind, UserLlm, UserLlmConfig};
+use llm_fusion::{
+    AnswerLoss, AnswerTargets, FusedBlocks, FusionConfig, FusionKind, UserLlm, UserLlmConfig,
+};
 use perceiver::PerceiverResamplerConfig;
 use user_encoder::{EventBatch, ModalityConfig, UserEncoderConfig};
 
-pub const VOCAB_SIZE: usize = 23;
-pub const D_MODEL: usize = 12;
-pub const N_BLOCKS: usize = 3;
-pub const N_LATENTS: usize = 5;
-pub const END: u32 = 0;
+pub(crate) const VOCAB_SIZE: usize = 23;
+pub(crate) const D_MODEL: usize = 12;
+pub(crate) const N_BLOCKS: usize = 3;
+pub(crate) const N_LATENTS: usize = 5;
+pub(crate) const END: u32 = 0;
 
 /// Which model.
 #[derive(Clone, Debug)]
-pub struct Tiny {
-    pub kind: FusionKind,
-    pub blocks: FusedBlocks,
-    pub perceiver: bool,
+pub(crate) struct Tiny {
+    pub(crate) kind: FusionKind,
+    pub(crate) blocks: FusedBlocks,
+    pub(crate) perceiver: bool,
 }
 
 impl Tiny {
-    pub fn cross_attention(blocks: FusedBlocks) -> Self {
+    pub(crate) fn cross_attention(blocks: FusedBlocks) -> Self {
         Self { kind: FusionKind::CrossAttention, blocks, perceiver: true }
     }
 
-    pub fn soft_prompt() -> Self {
+    pub(crate) fn soft_prompt() -> Self {
         Self { kind: FusionKind::SoftPrompt, blocks: FusedBlocks::All, perceiver: true }
     }
 
-    pub fn without_perceiver(self) -> Self {
+    pub(crate) fn without_perceiver(self) -> Self {
         Self { perceiver: false, ..self }
     }
 
     /// One of each kind, with and without a Perceiver.
-    pub fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let kinds = [
             Self::cross_attention(FusedBlocks::All),
             Self::cross_attention(FusedBlocks::Upper(1)),
@@ -47,7 +50,7 @@ impl Tiny {
     }
 
     /// The model as it starts: gates at zero.
-    pub fn closed(&self, device: &Device) -> UserLlm {
+    pub(crate) fn closed(&self, device: &Device) -> UserLlm {
         let encoder = UserEncoderConfig::new(vec![
             ModalityConfig::new("item".into(), 13, 5),
             ModalityConfig::new("rating".into(), 7, 3),
@@ -66,23 +69,24 @@ impl Tiny {
             .with_d_user(10)
             .with_n_heads(2)
             .with_d_head(3);
-        UserLlmConfig::new(fusion)
+        let model = UserLlmConfig::new(fusion)
             .with_perceiver(self.perceiver.then_some(perceiver))
             .init(quiet_language_model(device), encoder)
-            .map(&mut Loud { state: 1 })
+            .map(&mut Loud { state: 1 });
+        set_gates(model, |_| 0.0)
     }
 
     /// The same with open gates.
-    pub fn open(&self, device: &Device) -> UserLlm {
-        open_gates(self.closed(device))
+    pub(crate) fn open(&self, device: &Device) -> UserLlm {
+        set_gates(self.closed(device), |block| 0.7 + 0.2 * block as f32)
     }
 }
 
-pub fn open_gates(mut model: UserLlm) -> UserLlm {
+fn set_gates(mut model: UserLlm, gate: fn(usize) -> f32) -> UserLlm {
     let device = model.device();
     for (block, fusion) in model.fusion.iter_mut().enumerate() {
         if let Some(fusion) = fusion {
-            fusion.gate = Some(Param::from_data([0.7 + 0.2 * block as f32], &device));
+            fusion.gate = Some(Param::from_data([gate(block)], &device));
         }
     }
     model
@@ -93,11 +97,12 @@ fn quiet_language_model(device: &Device) -> LanguageModel {
 }
 
 /// A plain language model with the same kind of weights.
-pub fn language_model(device: &Device) -> LanguageModel {
+pub(crate) fn language_model(device: &Device) -> LanguageModel {
     quiet_language_model(device).map(&mut Loud { state: 2 })
 }
 
-/// Fills every matrix with numbers between -0.6 and 0.6 that depend on nothing but the seed.
+/// Fills matrices with numbers from -0.6 to 0.6 and vectors with numbers from -0.1 to 1.1, which
+/// depend on nothing but the seed.
 ///
 /// Not with the device's random numbers: they are shared by all tests of a process.
 struct Loud {
@@ -106,12 +111,11 @@ struct Loud {
 
 impl ModuleMapper for Loud {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if D == 1 {
-            return param;
-        }
+        let middle = if D == 1 { 0.5 } else { 0.0 };
         param.map(|tensor| {
             let shape = tensor.shape();
-            let values: Vec<f32> = (0..shape.num_elements()).map(|_| self.next()).collect();
+            let values: Vec<f32> =
+                (0..shape.num_elements()).map(|_| middle + self.next()).collect();
             Tensor::from_data(TensorData::new(values, shape), &tensor.device()).require_grad()
         })
     }
@@ -125,7 +129,7 @@ impl Loud {
 }
 
 /// Histories of item ids; the rating follows from the item. Padded to the longest, or to `length`.
-pub fn histories(rows: &[&[i64]], length: usize, device: &Device) -> EventBatch {
+pub(crate) fn histories(rows: &[&[i64]], length: usize, device: &Device) -> EventBatch {
     let column = |value: fn(i64) -> i64| {
         let ids: Vec<i64> = rows
             .iter()
@@ -139,37 +143,63 @@ pub fn histories(rows: &[&[i64]], length: usize, device: &Device) -> EventBatch 
     )
 }
 
-pub fn tokens(rows: &[&[u32]], device: &Device) -> Tensor<2, Int> {
+/// Three users with histories of 4, 1 and 2 events.
+pub(crate) fn three_users(device: &Device) -> EventBatch {
+    histories(&[&[2, 3, 4, 5], &[6], &[7, 8]], 4, device)
+}
+
+/// Prompts of different lengths, one for each of three users.
+pub(crate) fn prompts() -> Vec<Vec<u32>> {
+    vec![vec![1, 2, 3], vec![4], vec![2, 2, 1, 4, 3]]
+}
+
+/// One training step that teaches each of three users a title.
+pub(crate) fn step(model: UserLlm, optimizer: &mut ModuleOptimizer) -> UserLlm {
+    let trie = trie();
+    let objective =
+        AnswerLoss { trie: &trie, normalisation: Normalisation::Trie, teacher_weight: 0.0 };
+    let targets = AnswerTargets {
+        prompts: prompts(),
+        answers: vec![vec![0], vec![4], vec![3]],
+        teacher: Vec::new(),
+    };
+    let user = model.read_user(&three_users(&model.device()));
+    let loss = objective.forward(&model, &user, &targets, None);
+    let gradients = GradientsParams::from_grads(loss.backward(), &model);
+    optimizer.step(1e-2, model, gradients)
+}
+
+pub(crate) fn tokens(rows: &[&[u32]], device: &Device) -> Tensor<2, Int> {
     let ids: Vec<i64> = rows.iter().flat_map(|row| row.iter().map(|&id| i64::from(id))).collect();
     Tensor::from_data(TensorData::new(ids, [rows.len(), rows[0].len()]), device)
 }
 
 /// Six titles; three share their beginning, two more theirs.
-pub fn titles() -> Vec<Vec<u32>> {
+pub(crate) fn titles() -> Vec<Vec<u32>> {
     vec![vec![8, 10, 11], vec![5], vec![5, 6, 7], vec![12], vec![5, 6], vec![8, 9]]
 }
 
-pub fn trie() -> TokenTrie {
+pub(crate) fn trie() -> TokenTrie {
     TokenTrie::new(&titles(), END).expect("the titles differ")
 }
 
-pub fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_into_vec().expect("floats")
 }
 
 /// The largest difference between two tensors.
-pub fn distance<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
+pub(crate) fn distance<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
     assert_eq!(a.dims(), b.dims());
     floats(a).iter().zip(floats(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 /// The bits of a tensor, so that even 0 and -0 differ.
-pub fn bits<const D: usize>(tensor: Tensor<D>) -> Vec<u32> {
+pub(crate) fn bits<const D: usize>(tensor: Tensor<D>) -> Vec<u32> {
     floats(tensor).into_iter().map(f32::to_bits).collect()
 }
 
 /// Moves every parameter that trains, as training would.
-pub struct Moved;
+pub(crate) struct Moved;
 
 impl ModuleMapper for Moved {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
