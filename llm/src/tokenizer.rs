@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use tokenizers::{
     AddedToken, SplitDelimiterBehavior,
     decoders::byte_level::ByteLevel as ByteLevelDecoder,
@@ -227,7 +226,7 @@ pub struct BytePairParts {
 }
 
 /// What a token is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
     /// A piece of text.
     Normal,

@@ -17,6 +17,9 @@ use crate::{ChatTemplate, Error, LanguageModelConfig, Tokenizer};
 /// Model types whose arithmetic is this crate's.
 const MODEL_TYPES: &[&str] = &["llama", "mistral", "qwen2"];
 
+/// The same with a language model's head, and not a classifier's.
+const ARCHITECTURES: &[&str] = &["LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"];
+
 /// Hugging Face's tensor names and ours, tried from top to bottom.
 ///
 /// `model.layers.3.self_attn.q_proj.weight` → `blocks.3.attention.query.weight`
@@ -83,6 +86,8 @@ pub(super) fn load(folder: &Path, device: &Device) -> Result<LoadedModel, Error>
 #[derive(Debug, Deserialize)]
 struct ConfigFile {
     model_type: Option<String>,
+    #[serde(default)]
+    architectures: Vec<String>,
     vocab_size: Option<usize>,
     hidden_size: Option<usize>,
     num_hidden_layers: Option<usize>,
@@ -105,6 +110,8 @@ struct ConfigFile {
     max_position_embeddings: Option<usize>,
     sliding_window: Option<usize>,
     use_sliding_window: Option<bool>,
+    #[serde(default)]
+    layer_types: Vec<String>,
     quantization_config: Option<Value>,
     bos_token_id: Option<u32>,
     eos_token_id: Option<OneOrMany>,
@@ -145,6 +152,16 @@ impl ConfigFile {
             &MODEL_TYPES.join(", "),
             is_known,
         )?;
+        for found in &self.architectures {
+            let is_known = ARCHITECTURES.contains(&found.as_str());
+            only(
+                path,
+                "architectures",
+                found,
+                &ARCHITECTURES.join(", "),
+                is_known,
+            )?;
+        }
         self.refuse_what_we_lack(path, model_type)?;
 
         let size = |key: &str, value: Option<usize>| {
@@ -206,6 +223,15 @@ impl ConfigFile {
             only(path, "sliding_window", window, supported, is_idle)?;
         }
 
+        for found in &self.layer_types {
+            only(
+                path,
+                "layer_types",
+                found,
+                "full_attention",
+                found == "full_attention",
+            )?;
+        }
         let activation = self.hidden_act.as_deref().unwrap_or("silu");
         only(path, "hidden_act", activation, "silu", activation == "silu")?;
         only(

@@ -29,6 +29,16 @@ pub(super) fn fill(
     names: &[(&str, &str)],
     device: &Device,
 ) -> Result<LanguageModel, Error> {
+    // A damaged number of layers is told here, before so many blocks are made.
+    if config.n_layers > tensors.len() {
+        return Err(Error::BadValue {
+            path: path.into(),
+            key: "number of layers".into(),
+            expected: format!("no more than there are tensors, {}", tensors.len()),
+            found: config.n_layers.to_string(),
+        });
+    }
+
     let remapper = KeyRemapper::from_patterns(names.to_vec()).expect("our patterns are valid");
     let (tensors, renamed) = remapper.remap(tensors);
     let tensors = tensors.into_iter().map(refuse_not_finite).collect();
@@ -43,7 +53,8 @@ pub(super) fn fill(
         found.map_or(ours.clone(), |(_, original)| original.clone())
     };
     let missing: Vec<String> = result.missing.into_iter().map(|(name, _)| name).collect();
-    let unused: Vec<String> = result.unused.into_iter().map(name_in_file).collect();
+    let mut unused: Vec<String> = result.unused.into_iter().map(name_in_file).collect();
+    unused.sort();
     let refused: Vec<String> = result.errors.iter().map(ToString::to_string).collect();
     if missing.is_empty() && unused.is_empty() && refused.is_empty() {
         return Ok(model);
