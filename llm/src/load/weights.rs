@@ -9,7 +9,7 @@ use burn::{
         FloatCastAdapter, KeyRemapper, ModuleAdapter, ModuleSnapshot, PyTorchToBurnAdapter, bridge,
         burn_pack::{self, Error as PackError},
     },
-    tensor::{DType, Device, TensorData},
+    tensor::{DType, Device, Element, TensorData, bf16, f16},
 };
 use sha2::{Digest, Sha256};
 
@@ -84,15 +84,16 @@ fn refuse_not_finite(tensor: FileTensor) -> FileTensor {
 
 fn first_not_finite(data: &TensorData) -> Option<usize> {
     match data.dtype() {
-        // The common one without a detour through f64.
-        DType::F32 => data
-            .as_slice::<f32>()
-            .ok()?
-            .iter()
-            .position(|value| !value.is_finite()),
-        dtype if dtype.is_float() => data.iter::<f64>().position(|value| !value.is_finite()),
+        DType::F32 => position(data, |value: &f32| !value.is_finite()),
+        DType::F16 => position(data, |value: &f16| !value.is_finite()),
+        DType::BF16 => position(data, |value: &bf16| !value.is_finite()),
+        DType::F64 => position(data, |value: &f64| !value.is_finite()),
         _ => None,
     }
+}
+
+fn position<E: Element>(data: &TensorData, is_bad: impl FnMut(&E) -> bool) -> Option<usize> {
+    data.as_slice::<E>().ok()?.iter().position(is_bad)
 }
 
 /// SHA-256 of some files' bytes, one after the other, in hexadecimal.
