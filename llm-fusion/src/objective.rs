@@ -48,7 +48,8 @@ impl AnswerLoss<'_> {
     ///
     /// # Panics
     ///
-    /// Panics if rows and lists disagree, or if a row has no answer.
+    /// Panics if rows and lists disagree, if a row has no answer, or if the trunk was made for
+    /// another prompt.
     pub fn forward(
         &self,
         model: &UserLlm,
@@ -56,6 +57,9 @@ impl AnswerLoss<'_> {
         targets: &AnswerTargets,
         trunk: Option<&Trunk>,
     ) -> Tensor<1> {
+        if let Some(trunk) = trunk {
+            trunk.assert_made_for(&targets.prompts);
+        }
         let device = model.device();
         let mut forest = model.forest(&targets.prompts, user);
         let n_prompt = forest.n_slots();
@@ -63,7 +67,10 @@ impl AnswerLoss<'_> {
         let mut branches = Vec::new();
         for (row, answers) in targets.answers.iter().enumerate() {
             assert!(!answers.is_empty(), "row {row} has no answer to learn");
-            let teacher = targets.teacher.get(row).map(|teacher| cumulative(self.trie, teacher));
+            let teacher = targets
+                .teacher
+                .get(row)
+                .map(|teacher| cumulative(self.trie, teacher));
             branches.push(self.tree(row, n_prompt, answers, teacher.as_deref(), &mut choices));
         }
         forest.grow(&branches);
@@ -71,8 +78,10 @@ impl AnswerLoss<'_> {
         let hidden = model.forward_forest(&step, user, trunk);
 
         let [batch, n_slots, d_model] = hidden.dims();
-        let places: Vec<i64> =
-            choices.iter().map(|choice| (choice.row * n_slots + choice.slot) as i64).collect();
+        let places: Vec<i64> = choices
+            .iter()
+            .map(|choice| (choice.row * n_slots + choice.slot) as i64)
+            .collect();
         let n = places.len();
         let places = Tensor::<1, Int>::from_data(TensorData::new(places, [n]), &device);
         let hidden = hidden.reshape([batch * n_slots, d_model]).select(0, places);
@@ -87,7 +96,7 @@ impl AnswerLoss<'_> {
         row: usize,
         n_prompt: usize,
         answers: &[usize],
-        teacher: Option<&[f32]>,
+        teacher: Option<&[f64]>,
         choices: &mut Vec<Choice>,
     ) -> Vec<Branch> {
         let trie = self.trie;
@@ -115,13 +124,21 @@ impl AnswerLoss<'_> {
                         let parent = (at > 0).then(|| passed[at].1);
                         passed.push((node, n_prompt + branches.len(), 0.0));
                         arrivals.push(Vec::new());
-                        branches.push(Branch { token: trie.node(node).token, node, parent });
+                        branches.push(Branch {
+                            token: trie.node(node).token,
+                            node,
+                            parent,
+                        });
                         passed.len() - 1
                     }
                 };
             }
         }
-        let weight = if teacher.is_some() { self.teacher_weight } else { 0.0 };
+        let weight = if teacher.is_some() {
+            self.teacher_weight
+        } else {
+            0.0
+        };
         for ((node, slot, count), arrivals) in passed.into_iter().zip(arrivals) {
             // A choice that more answers pass weighs more, as if each had been its own row.
             let share = count / answers.len() as f32;
@@ -131,15 +148,23 @@ impl AnswerLoss<'_> {
                 .children
                 .clone()
                 .map(|child| {
-                    let own = arrivals.iter().find(|(to, _)| *to == child).map_or(0.0, |(_, n)| n / count);
+                    let own = arrivals
+                        .iter()
+                        .find(|(to, _)| *to == child)
+                        .map_or(0.0, |(_, n)| n / count);
                     let taught = match teacher {
-                        Some(before) if total > 0.0 => mass(trie, before, child) / total,
+                        Some(before) if total > 0.0 => (mass(trie, before, child) / total) as f32,
                         _ => own,
                     };
                     share * ((1.0 - weight) * own + weight * taught)
                 })
                 .collect();
-            choices.push(Choice { row, slot, node, target });
+            choices.push(Choice {
+                row,
+                slot,
+                node,
+                target,
+            });
         }
         branches
     }
@@ -160,7 +185,12 @@ impl AnswerLoss<'_> {
         choices: &[Choice],
         device: &Device,
     ) -> Tensor<2> {
-        let alphabet: Vec<i64> = self.trie.alphabet().iter().map(|&token| i64::from(token)).collect();
+        let alphabet: Vec<i64> = self
+            .trie
+            .alphabet()
+            .iter()
+            .map(|&token| i64::from(token))
+            .collect();
         let width = alphabet.len();
         let alphabet = Tensor::<1, Int>::from_data(TensorData::new(alphabet, [width]), device);
         match self.normalisation {
@@ -198,17 +228,18 @@ impl AnswerLoss<'_> {
     }
 }
 
-/// Probability of all sequences before each position of the trie's order.
-fn cumulative(trie: &TokenTrie, teacher: &[f32]) -> Vec<f32> {
-    let sums = trie.order().iter().scan(0.0_f64, |sum, &sequence| {
+/// Probability of all sequences before each position of the trie's order; in f64, for what is
+/// wanted are small differences.
+fn cumulative(trie: &TokenTrie, teacher: &[f32]) -> Vec<f64> {
+    let sums = trie.order().iter().scan(0.0, |sum, &sequence| {
         *sum += f64::from(teacher[sequence]);
-        Some(*sum as f32)
+        Some(*sum)
     });
     std::iter::once(0.0).chain(sums).collect()
 }
 
 /// Probability of all sequences below a node.
-fn mass(trie: &TokenTrie, before: &[f32], node: NodeId) -> f32 {
+fn mass(trie: &TokenTrie, before: &[f64], node: NodeId) -> f64 {
     let leaves = &trie.node(node).leaves;
     (before[leaves.end] - before[leaves.start]).max(0.0)
 }

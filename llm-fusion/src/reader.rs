@@ -22,22 +22,35 @@ impl<'a> UserReader<'a> {
     /// Begin with a batch of users; with a trunk, only the blocks above it are computed.
     pub fn new(model: &'a UserLlm, user: &'a UserEmbeddings, trunk: Option<&'a Trunk>) -> Self {
         let mut cache = FusedCache::new(model.llm.blocks.len());
-        if model.soft_prompt() {
+        if model.is_soft_prompt() {
             model.read_soft_prompt(user, &mut cache);
         }
-        Self { model, user, trunk, cache }
+        Self {
+            model,
+            user,
+            trunk,
+            cache,
+        }
     }
 
     /// Prompts for these users, one each, in the forest that this reader expects.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the trunk was made for another prompt.
     pub fn forest(&self, prompts: &[Vec<u32>]) -> TokenForest {
+        if let Some(trunk) = self.trunk {
+            trunk.assert_made_for(prompts);
+        }
         self.model.forest(prompts, self.user)
     }
 }
 
 impl ReadForest for UserReader<'_> {
     fn read(&mut self, step: &ForestStep) -> Tensor<3> {
-        let hidden =
-            self.model.read_step(step, self.user, self.trunk, Some(&mut self.cache));
+        let hidden = self
+            .model
+            .read_step(step, self.user, self.trunk, Some(&mut self.cache));
         self.model.llm.normalise(hidden)
     }
 
@@ -76,13 +89,11 @@ impl UserLlm {
         self.llm.normalise(hidden)
     }
 
-    fn soft_prompt(&self) -> bool {
-        self.is_soft_prompt()
-    }
-
     fn read_soft_prompt(&self, user: &UserEmbeddings, cache: &mut FusedCache) {
         let [batch, n_soft, _] = user.embeddings.dims();
-        let plan = self.llm.plan_causal(batch, n_soft, 0, user.mask_pad.clone());
+        let plan = self
+            .llm
+            .plan_causal(batch, n_soft, 0, user.mask_pad.clone());
         let all = 0..self.llm.blocks.len();
         self.blocks(all, user.embeddings.clone(), &plan, None, Some(cache));
     }
@@ -94,7 +105,9 @@ impl UserLlm {
         trunk: Option<&Trunk>,
         cache: Option<&mut FusedCache>,
     ) -> Tensor<3> {
-        let plan = self.llm.plan(step.positions.clone(), Some(step.mask_attn.clone()));
+        let plan = self
+            .llm
+            .plan(step.positions.clone(), Some(step.mask_attn.clone()));
         let n_blocks = self.llm.blocks.len();
         match trunk {
             Some(trunk) => {
@@ -128,13 +141,21 @@ impl<'a> UserDecoder<'a> {
         let mut n_read = 0;
         if let Some(user) = user {
             let [batch, n, _] = user.embeddings.dims();
-            assert!(batch == 1 && user.lengths == [n], "one user without padding at a time");
+            assert!(
+                batch == 1 && user.lengths == [n],
+                "one user without padding at a time"
+            );
             if model.is_soft_prompt() {
                 model.read_soft_prompt(user, &mut cache);
                 n_read = n;
             }
         }
-        Self { model, user, cache, n_read }
+        Self {
+            model,
+            user,
+            cache,
+            n_read,
+        }
     }
 }
 
@@ -142,11 +163,14 @@ impl Decode for UserDecoder<'_> {
     fn push(&mut self, tokens: &[u32]) -> Tensor<1> {
         let llm = &self.model.llm;
         let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [1, tokens.len()]), &llm.device());
+        let ids =
+            Tensor::<2, Int>::from_data(TensorData::new(ids, [1, tokens.len()]), &llm.device());
         let plan: AttentionPlan = llm.plan_causal(1, tokens.len(), self.n_read, None);
         self.n_read += tokens.len();
         let all = 0..llm.blocks.len();
-        let hidden = self.model.blocks(all, llm.embed(ids), &plan, self.user, Some(&mut self.cache));
+        let hidden =
+            self.model
+                .blocks(all, llm.embed(ids), &plan, self.user, Some(&mut self.cache));
         let [_, n, d_model] = hidden.dims();
         let logits = llm.logits(hidden.slice([0..1, n - 1..n, 0..d_model]));
         logits.flatten::<1>(0, 2)

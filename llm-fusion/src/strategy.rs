@@ -48,18 +48,26 @@ impl TuningStrategy {
     /// Freeze and unfreeze the model's parameters, and attach adapters where they are wanted.
     pub fn apply(self, model: UserLlm, lora: &LoraConfig) -> UserLlm {
         let fresh = group(r"^(projector|resampler|fusion)\.");
-        let encoder = group(r"^encoder\.(embedding|bos|positions|transformer|norm)(\.|$)");
+        let encoder = group(r"^encoder\.(embedding|bos|positions|dropout|transformer|norm)(\.|$)");
         let language_model = group(r"^llm\.");
         match self {
             Self::Full => {
                 let model = model.freeze();
-                model.unfreeze_group(language_model).unfreeze_group(encoder).unfreeze_group(fresh)
+                model
+                    .unfreeze_group(language_model)
+                    .unfreeze_group(encoder)
+                    .unfreeze_group(fresh)
             }
             Self::Lora => {
-                let attention = group(r"^llm\.blocks\.\d+\.attention\.(query|key|value|output)\.weight$");
+                let attention =
+                    group(r"^llm\.blocks\.\d+\.attention\.(query|key|value|output)\.weight$");
                 let adapters = Lora::new(lora.rank, lora.alpha).set_param_group(attention);
                 // `apply_lora` freezes everything else: unfreeze after it.
-                model.freeze().apply_lora(adapters).unfreeze_group(encoder).unfreeze_group(fresh)
+                model
+                    .freeze()
+                    .apply_lora(adapters)
+                    .unfreeze_group(encoder)
+                    .unfreeze_group(fresh)
             }
             Self::Enc => model.freeze().unfreeze_group(encoder).unfreeze_group(fresh),
             Self::Proj => model.freeze().unfreeze_group(fresh),
@@ -76,8 +84,10 @@ fn group(pattern: &str) -> ParamGroup {
     ParamGroup::from_regex(pattern).expect("the patterns are constants")
 }
 
-/// Paths and sizes of the parameters that train, in the module's order; an adapter is reported
-/// under its weight's path.
+/// Paths and sizes of the parameters that train, in the module's order. The two factors of an
+/// adapter stand under their weight's path, `….query.weight.lora.a` and `….b`.
+///
+/// Asked of a model for training: on [`valid`](Module::valid) nothing does.
 pub fn trained_parameters<M: Module>(model: &M) -> Vec<(String, usize)> {
     struct Trained {
         path: Vec<String>,
@@ -91,12 +101,17 @@ pub fn trained_parameters<M: Module>(model: &M) -> Vec<(String, usize)> {
             self.path.pop();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if param.base().is_require_grad() {
-                self.found.push((self.path.join("."), param.base().shape().num_elements()));
+            // An adapter's weight comes without it, and then the two factors by themselves.
+            if param.is_require_grad() {
+                self.found
+                    .push((self.path.join("."), param.shape().num_elements()));
             }
         }
     }
-    let mut trained = Trained { path: Vec::new(), found: Vec::new() };
+    let mut trained = Trained {
+        path: Vec::new(),
+        found: Vec::new(),
+    };
     model.visit(&mut trained);
     trained.found
 }

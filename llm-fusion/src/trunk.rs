@@ -1,12 +1,13 @@
 //! What all users share: the hidden states below the lowest block that reads the user.
 
+use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
-use llm::KvCache;
 use llm::ranking::{Branch, ForestStep, NodeId, TokenForest, TokenTrie};
+use llm::{KvCache, LanguageModel};
 
 use crate::user_llm::UserLlm;
 
-/// Tokens that are read in one pass while a trunk is made, at least.
+/// Tokens that are read in one pass while a trunk is made, unless one first-level subtree has more.
 const TOKENS_PER_PASS: usize = 256;
 
 /// The states of one prompt and of every open trie node after it, as the lowest fused block
@@ -22,7 +23,7 @@ const TOKENS_PER_PASS: usize = 256;
 pub struct Trunk {
     /// `[prompt tokens + open nodes, d_model]`
     states: Tensor<2>,
-    n_prompt: usize,
+    prompt: Vec<u32>,
     /// Row of each open node, counted after the prompt.
     row_of: Vec<Option<usize>>,
 }
@@ -37,12 +38,18 @@ impl UserLlm {
     ///
     /// Panics with a soft prompt, which nothing lies below.
     pub fn trunk(&self, prompt: &[u32], trie: &TokenTrie) -> Trunk {
-        assert!(!self.is_soft_prompt(), "a soft prompt has nothing below it to share");
-        let device = self.device();
-        let mut cache = self.llm.new_cache();
+        assert!(
+            !self.is_soft_prompt(),
+            "a soft prompt has nothing below it to share"
+        );
+        // Without autodiff: a constant to training, and nothing to trace in an evaluation.
+        let llm = self.llm.valid();
+        let n_below = self.lowest_fused();
+        let device = llm.device();
+        let mut cache = llm.new_cache();
         let mut prompt_only = TokenForest::new(&[prompt.to_vec()]);
         let step = prompt_only.take(&device);
-        let mut states = vec![self.below(&step, &mut cache)];
+        let mut states = vec![below(n_below, &llm, &step, &mut cache)];
 
         let mut row_of = vec![None; trie.n_nodes()];
         let mut n_rows = 0;
@@ -52,28 +59,41 @@ impl UserLlm {
             let branches = group.iter().enumerate().map(|(offset, &node)| {
                 slot_of[node] = Some(forest.n_slots() + offset);
                 row_of[node] = Some(n_rows + offset);
-                Branch { token: trie.node(node).token, node, parent: slot_of[trie.node(node).parent] }
+                Branch {
+                    token: trie.node(node).token,
+                    node,
+                    parent: slot_of[trie.node(node).parent],
+                }
             });
             let branches: Vec<Branch> = branches.collect();
             forest.grow(&[branches]);
             n_rows += group.len();
             let step = forest.take(&device);
-            states.push(self.below(&step, &mut cache));
+            states.push(below(n_below, &llm, &step, &mut cache));
             cache.truncate(prompt.len());
         }
-        Trunk { states: Tensor::cat(states, 0).detach(), n_prompt: prompt.len(), row_of }
-    }
-
-    /// States of one row of tokens below the lowest fused block.
-    fn below(&self, step: &ForestStep, cache: &mut KvCache) -> Tensor<2> {
-        let plan = self.llm.plan(step.positions.clone(), Some(step.mask_attn.clone()));
-        let mut hidden = self.llm.embed(step.tokens.clone());
-        for (block, cache) in self.llm.blocks[..self.lowest_fused()].iter().zip(&mut cache.layers) {
-            hidden = block.attend(hidden, &plan, Some(cache));
-            hidden = block.feed_forward(hidden);
+        Trunk {
+            states: Tensor::cat(states, 0),
+            prompt: prompt.to_vec(),
+            row_of,
         }
-        hidden.squeeze_dim::<2>(0)
     }
+}
+
+/// States of one row of tokens after the lowest `n_blocks` blocks.
+fn below(
+    n_blocks: usize,
+    llm: &LanguageModel,
+    step: &ForestStep,
+    cache: &mut KvCache,
+) -> Tensor<2> {
+    let plan = llm.plan(step.positions.clone(), Some(step.mask_attn.clone()));
+    let mut hidden = llm.embed(step.tokens.clone());
+    for (block, cache) in llm.blocks[..n_blocks].iter().zip(&mut cache.layers) {
+        hidden = block.attend(hidden, &plan, Some(cache));
+        hidden = block.feed_forward(hidden);
+    }
+    hidden.squeeze_dim::<2>(0)
 }
 
 /// Open nodes but the root in groups of whole first-level subtrees, parents before children.
@@ -97,6 +117,14 @@ fn groups(trie: &TokenTrie) -> Vec<Vec<NodeId>> {
 }
 
 impl Trunk {
+    /// Refuse other prompts: their states would be taken from this one's in silence.
+    pub(crate) fn assert_made_for(&self, prompts: &[Vec<u32>]) {
+        assert!(
+            prompts.iter().all(|prompt| *prompt == self.prompt),
+            "the trunk was made for another prompt"
+        );
+    }
+
     /// The states of a step's tokens.
     ///
     /// # Shapes
@@ -115,13 +143,19 @@ impl Trunk {
             .map(|(node, &prompt_index)| match node {
                 None => prompt_index as i64,
                 Some(node) => {
-                    let row = self.row_of[*node].expect("only open nodes are read");
-                    (self.n_prompt + row) as i64
+                    let row = self.row_of[*node].expect("a trunk has open nodes only");
+                    (self.prompt.len() + row) as i64
                 }
             })
             .collect();
-        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [batch * n_new]), &self.states.device());
+        let rows = Tensor::<1, Int>::from_data(
+            TensorData::new(rows, [batch * n_new]),
+            &self.states.device(),
+        );
         let [_, d_model] = self.states.dims();
-        self.states.clone().select(0, rows).reshape([batch, n_new, d_model])
+        self.states
+            .clone()
+            .select(0, rows)
+            .reshape([batch, n_new, d_model])
     }
 }

@@ -139,6 +139,9 @@ pub struct UserLlm {
 impl UserLlmConfig {
     /// Join a language model and an encoder, on the language model's device.
     ///
+    /// A soft prompt is scaled to the token embeddings that the language model has at this moment,
+    /// and the scale is no parameter: join the base model, and load what was trained afterwards.
+    ///
     /// # Panics
     ///
     /// Panics if the Perceiver's width is not the encoder's, or if no block would be fused.
@@ -170,7 +173,10 @@ impl UserLlmConfig {
             FusionKind::SoftPrompt => (d_model, embedding_scale(&llm)),
         };
         UserLlm {
-            resampler: self.perceiver.as_ref().map(|perceiver| perceiver.init(&device)),
+            resampler: self
+                .perceiver
+                .as_ref()
+                .map(|perceiver| perceiver.init(&device)),
             projector: Projector::new(d_encoder, d_user, scale, &device),
             fusion,
             soft_prompt,
@@ -182,7 +188,13 @@ impl UserLlmConfig {
 
 /// Root mean square of the token embeddings, over that of a fresh projector's output (about 0.58).
 fn embedding_scale(llm: &LanguageModel) -> f64 {
-    let square: f32 = llm.embedding.weight.val().powi_scalar(2).mean().into_scalar();
+    let square: f32 = llm
+        .embedding
+        .weight
+        .val()
+        .powi_scalar(2)
+        .mean()
+        .into_scalar();
     f64::from(square.sqrt()) / 0.58
 }
 
@@ -257,9 +269,10 @@ impl UserLlm {
         for index in range {
             let block = &self.llm.blocks[index];
             let (own, cross) = match caches.as_deref_mut() {
-                Some(caches) => {
-                    (Some(&mut caches.blocks[index]), Some(&mut caches.fusion[index]))
-                }
+                Some(caches) => (
+                    Some(&mut caches.blocks[index]),
+                    Some(&mut caches.fusion[index]),
+                ),
                 None => (None, None),
             };
             hidden = block.attend(hidden, plan, own);
@@ -312,8 +325,14 @@ fn join_masks(
     }
     let device = user.embeddings.device();
     let shown = |n: usize| Tensor::<2, Bool>::full([batch, n], false, &device);
-    let soft = user.mask_pad.clone().unwrap_or_else(|| shown(user.embeddings.dims()[1]));
-    Some(Tensor::cat(vec![soft, mask_pad.unwrap_or_else(|| shown(n_tokens))], 1))
+    let soft = user
+        .mask_pad
+        .clone()
+        .unwrap_or_else(|| shown(user.embeddings.dims()[1]));
+    Some(Tensor::cat(
+        vec![soft, mask_pad.unwrap_or_else(|| shown(n_tokens))],
+        1,
+    ))
 }
 
 /// Keys and values of what has been read: of the tokens, and of the user.
@@ -328,5 +347,94 @@ impl FusedCache {
             blocks: vec![LayerCache::default(); n_blocks],
             fusion: (0..n_blocks).map(|_| CrossAttentionCache::new()).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use llm::LanguageModelConfig;
+    use user_encoder::{ModalityConfig, UserEncoderConfig};
+
+    fn init(fusion: FusionConfig, d_perceiver: usize) -> UserLlm {
+        let device = Device::flex();
+        let llm = LanguageModelConfig::new(97, 24, 3, 4, 2, 6, 40).init(&device);
+        let encoder = UserEncoderConfig::new(vec![ModalityConfig::new("item".into(), 13, 8)])
+            .with_d_model(16)
+            .with_n_heads(2)
+            .with_n_layers(1)
+            .init(&device);
+        let perceiver = PerceiverResamplerConfig::new(d_perceiver).with_n_latents(5);
+        UserLlmConfig::new(fusion)
+            .with_perceiver(Some(perceiver))
+            .init(llm, encoder)
+    }
+
+    fn user(model: &UserLlm) -> UserEmbeddings {
+        let history = Tensor::<3, Int>::from_data([[[5], [9], [7]]], &model.device());
+        model.read_user(&EventBatch::new(vec![history], vec![3]))
+    }
+
+    #[test]
+    fn blocks_are_counted_from_the_bottom() {
+        let fused = |blocks: FusedBlocks| -> Vec<usize> {
+            (0..5).filter(|&index| blocks.contains(index, 5)).collect()
+        };
+        assert_eq!(fused(FusedBlocks::All), [0, 1, 2, 3, 4]);
+        assert_eq!(fused(FusedBlocks::Upper(2)), [3, 4]);
+        assert_eq!(fused(FusedBlocks::Upper(9)), [0, 1, 2, 3, 4]);
+        assert_eq!(fused(FusedBlocks::Only(vec![3, 1])), [1, 3]);
+    }
+
+    #[test]
+    fn cross_attention_is_where_the_config_wants_it() {
+        let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::Upper(2));
+        let model = init(fusion, 16);
+        let fused: Vec<bool> = model.fusion.iter().map(Option::is_some).collect();
+        assert_eq!(fused, [false, true, true]);
+        assert_eq!(user(&model).embeddings.dims(), [1, 5, 128]);
+    }
+
+    /// Open Flamingo found that the loss starts 6 to 12 higher without gates (its issue 286).
+    #[test]
+    fn without_gates_the_user_is_read_from_the_start() {
+        let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::All);
+        let model = init(fusion.with_gated(false), 16);
+        let tokens = Tensor::<2, Int>::from_data([[1, 2, 3]], &model.device());
+        let with = model.forward(tokens.clone(), None, Some(&user(&model)));
+        let change = (with - model.forward(tokens, None, None)).abs().max();
+        assert!(change.into_scalar::<f32>() > 1e-4);
+        assert!(model.gates().is_empty());
+    }
+
+    #[test]
+    fn a_soft_prompt_starts_as_large_as_the_token_embeddings() {
+        let model = init(
+            FusionConfig::new(FusionKind::SoftPrompt, FusedBlocks::All),
+            16,
+        );
+        let size = |tensor: Tensor<2>| tensor.powi_scalar(2).mean().sqrt().into_scalar::<f32>();
+        let user = user(&model).embeddings;
+        assert_eq!(user.dims(), [1, 5, 24]);
+        let ratio = size(user.squeeze_dim::<2>(0)) / size(model.llm.embedding.weight.val());
+        assert!((0.5..2.0).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    #[should_panic(expected = "`fusion.blocks` names no block of a language model with 3")]
+    fn a_fusion_of_no_block_is_refused() {
+        init(
+            FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::Only(vec![3])),
+            16,
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "the Perceiver's width must be the encoder's")]
+    fn a_perceiver_of_another_width_is_refused() {
+        init(
+            FusionConfig::new(FusionKind::SoftPrompt, FusedBlocks::All),
+            12,
+        );
     }
 }

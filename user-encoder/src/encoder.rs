@@ -128,7 +128,7 @@ impl UserEncoder {
             0 => bos,
             _ => Tensor::cat(vec![bos, self.embedding.forward(events)], 1),
         };
-        let positions = self.positions.val().slice([0..length + 1]).unsqueeze::<3>();
+        let positions = self.positions.val().slice(0..length + 1).unsqueeze::<3>();
         let slots = self.dropout.forward(slots + positions);
         let mask_attn = generate_autoregressive_mask(batch, length + 1, &slots.device());
         let hidden = self

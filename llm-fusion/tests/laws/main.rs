@@ -3,5 +3,12 @@
 //! Every model here is tiny, and its weights are large enough that all that should have an
 //! influence has one.
 
+mod caching;
+mod gates;
+mod learning;
+mod objective;
 mod saving;
+mod strategies;
 mod tiny;
+mod trunk;
+mod users;

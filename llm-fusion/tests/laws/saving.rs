@@ -11,8 +11,12 @@ use llm_fusion::{FusedBlocks, LoraConfig, TuningStrategy, UserLlm, trained_param
 
 use crate::tiny::{Moved, Tiny, bits, histories, step, tokens};
 
-const STRATEGIES: [TuningStrategy; 4] =
-    [TuningStrategy::Full, TuningStrategy::Lora, TuningStrategy::Enc, TuningStrategy::Proj];
+const STRATEGIES: [TuningStrategy; 4] = [
+    TuningStrategy::Full,
+    TuningStrategy::Lora,
+    TuningStrategy::Enc,
+    TuningStrategy::Proj,
+];
 
 #[test]
 fn what_trained_comes_back_through_a_burnpack_record_with_its_ids() {
@@ -44,7 +48,10 @@ fn what_trained_comes_back_through_safetensors() {
         let mut store = SafetensorsStore::from_file(&file).allow_partial(true);
         let result = loaded.load_from(&mut store).unwrap();
         assert_eq!(result.applied.len(), trained_parameters(&trained).len());
-        assert!(result.unused.is_empty() && result.errors.is_empty(), "{result:?}");
+        assert!(
+            result.unused.is_empty() && result.errors.is_empty(),
+            "{result:?}"
+        );
 
         assert_eq!(answer(&loaded), answer(&trained), "{strategy:?}");
         assert_eq!(trained_parameters(&loaded), trained_parameters(&trained));
@@ -67,7 +74,10 @@ fn ids_that_were_kept_beside_safetensors_can_be_given_back() {
     }
     let mut loaded = base(TuningStrategy::Lora);
     let result = loaded.apply(tensors, None, None, false);
-    assert!(result.unused.is_empty() && result.errors.is_empty(), "{result:?}");
+    assert!(
+        result.unused.is_empty() && result.errors.is_empty(),
+        "{result:?}"
+    );
 
     assert_eq!(answer(&loaded), answer(&trained));
     assert_eq!(ids(&loaded), kept);
@@ -112,7 +122,10 @@ fn save_safetensors(model: &UserLlm, file: &Path) {
 }
 
 fn paths(model: &UserLlm) -> Vec<String> {
-    trained_parameters(model).into_iter().map(|(path, _)| path).collect()
+    trained_parameters(model)
+        .into_iter()
+        .map(|(path, _)| path)
+        .collect()
 }
 
 /// The base model, the same each time but for its ids, with a strategy applied.

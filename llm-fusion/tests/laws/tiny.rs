@@ -3,8 +3,8 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use llm::LanguageModelConfig;
 use llm::ranking::{Normalisation, TokenTrie};
-use llm::{LanguageModel, LanguageModelConfig};
 use llm_fusion::{
     AnswerLoss, AnswerTargets, FusedBlocks, FusionConfig, FusionKind, UserLlm, UserLlmConfig,
 };
@@ -23,19 +23,33 @@ pub(crate) struct Tiny {
     pub(crate) kind: FusionKind,
     pub(crate) blocks: FusedBlocks,
     pub(crate) perceiver: bool,
+    pub(crate) dropout: f64,
 }
 
 impl Tiny {
     pub(crate) fn cross_attention(blocks: FusedBlocks) -> Self {
-        Self { kind: FusionKind::CrossAttention, blocks, perceiver: true }
+        Self {
+            kind: FusionKind::CrossAttention,
+            blocks,
+            perceiver: true,
+            dropout: 0.0,
+        }
     }
 
     pub(crate) fn soft_prompt() -> Self {
-        Self { kind: FusionKind::SoftPrompt, blocks: FusedBlocks::All, perceiver: true }
+        Self {
+            kind: FusionKind::SoftPrompt,
+            blocks: FusedBlocks::All,
+            perceiver: true,
+            dropout: 0.0,
+        }
     }
 
     pub(crate) fn without_perceiver(self) -> Self {
-        Self { perceiver: false, ..self }
+        Self {
+            perceiver: false,
+            ..self
+        }
     }
 
     /// One of each kind, with and without a Perceiver.
@@ -46,7 +60,10 @@ impl Tiny {
             Self::cross_attention(FusedBlocks::Only(vec![0, 2])),
             Self::soft_prompt(),
         ];
-        kinds.into_iter().flat_map(|tiny| [tiny.clone(), tiny.without_perceiver()]).collect()
+        kinds
+            .into_iter()
+            .flat_map(|tiny| [tiny.clone(), tiny.without_perceiver()])
+            .collect()
     }
 
     /// The model as it starts: gates at zero.
@@ -59,7 +76,7 @@ impl Tiny {
         .with_d_model(8)
         .with_n_heads(2)
         .with_n_layers(1)
-        .with_dropout_input(0.0)
+        .with_dropout_input(self.dropout)
         .init(device);
         let perceiver = PerceiverResamplerConfig::new(8)
             .with_n_latents(N_LATENTS)
@@ -69,9 +86,12 @@ impl Tiny {
             .with_d_user(10)
             .with_n_heads(2)
             .with_d_head(3);
+        let llm = LanguageModelConfig::new(VOCAB_SIZE, D_MODEL, N_BLOCKS, 4, 2, 4, 17)
+            .init(device)
+            .map(&mut Loud { state: 2 });
         let model = UserLlmConfig::new(fusion)
             .with_perceiver(self.perceiver.then_some(perceiver))
-            .init(quiet_language_model(device), encoder)
+            .init(llm, encoder)
             .map(&mut Loud { state: 1 });
         set_gates(model, |_| 0.0)
     }
@@ -92,15 +112,6 @@ fn set_gates(mut model: UserLlm, gate: fn(usize) -> f32) -> UserLlm {
     model
 }
 
-fn quiet_language_model(device: &Device) -> LanguageModel {
-    LanguageModelConfig::new(VOCAB_SIZE, D_MODEL, N_BLOCKS, 4, 2, 4, 17).init(device)
-}
-
-/// A plain language model with the same kind of weights.
-pub(crate) fn language_model(device: &Device) -> LanguageModel {
-    quiet_language_model(device).map(&mut Loud { state: 2 })
-}
-
 /// Fills matrices with numbers from -0.6 to 0.6 and vectors with numbers from -0.1 to 1.1, which
 /// depend on nothing but the seed.
 ///
@@ -114,16 +125,25 @@ impl ModuleMapper for Loud {
         let middle = if D == 1 { 0.5 } else { 0.0 };
         param.map(|tensor| {
             let shape = tensor.shape();
-            let values: Vec<f32> =
-                (0..shape.num_elements()).map(|_| middle + self.next()).collect();
-            Tensor::from_data(TensorData::new(values, shape), &tensor.device()).require_grad()
+            let values: Vec<f32> = (0..shape.num_elements())
+                .map(|_| middle + self.next())
+                .collect();
+            let loud = Tensor::from_data(TensorData::new(values, shape), &tensor.device());
+            if tensor.is_require_grad() {
+                loud.require_grad()
+            } else {
+                loud
+            }
         })
     }
 }
 
 impl Loud {
     fn next(&mut self) -> f32 {
-        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.state = self
+            .state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         ((self.state >> 40) as f32 / (1_u64 << 24) as f32 - 0.5) * 1.2
     }
 }
@@ -153,30 +173,46 @@ pub(crate) fn prompts() -> Vec<Vec<u32>> {
     vec![vec![1, 2, 3], vec![4], vec![2, 2, 1, 4, 3]]
 }
 
-/// One training step that teaches each of three users a title.
-pub(crate) fn step(model: UserLlm, optimizer: &mut ModuleOptimizer) -> UserLlm {
-    let trie = trie();
-    let objective =
-        AnswerLoss { trie: &trie, normalisation: Normalisation::Trie, teacher_weight: 0.0 };
-    let targets = AnswerTargets {
+pub(crate) fn step_targets() -> AnswerTargets {
+    AnswerTargets {
         prompts: prompts(),
         answers: vec![vec![0], vec![4], vec![3]],
         teacher: Vec::new(),
+    }
+}
+
+/// One training step that teaches each of three users a title.
+pub(crate) fn step(model: UserLlm, optimizer: &mut ModuleOptimizer) -> UserLlm {
+    let trie = trie();
+    let objective = AnswerLoss {
+        trie: &trie,
+        normalisation: Normalisation::Trie,
+        teacher_weight: 0.0,
     };
     let user = model.read_user(&three_users(&model.device()));
-    let loss = objective.forward(&model, &user, &targets, None);
+    let loss = objective.forward(&model, &user, &step_targets(), None);
     let gradients = GradientsParams::from_grads(loss.backward(), &model);
     optimizer.step(1e-2, model, gradients)
 }
 
 pub(crate) fn tokens(rows: &[&[u32]], device: &Device) -> Tensor<2, Int> {
-    let ids: Vec<i64> = rows.iter().flat_map(|row| row.iter().map(|&id| i64::from(id))).collect();
+    let ids: Vec<i64> = rows
+        .iter()
+        .flat_map(|row| row.iter().map(|&id| i64::from(id)))
+        .collect();
     Tensor::from_data(TensorData::new(ids, [rows.len(), rows[0].len()]), device)
 }
 
 /// Six titles; three share their beginning, two more theirs.
 pub(crate) fn titles() -> Vec<Vec<u32>> {
-    vec![vec![8, 10, 11], vec![5], vec![5, 6, 7], vec![12], vec![5, 6], vec![8, 9]]
+    vec![
+        vec![8, 10, 11],
+        vec![5],
+        vec![5, 6, 7],
+        vec![12],
+        vec![5, 6],
+        vec![8, 9],
+    ]
 }
 
 pub(crate) fn trie() -> TokenTrie {
@@ -184,13 +220,21 @@ pub(crate) fn trie() -> TokenTrie {
 }
 
 pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_into_vec().expect("floats")
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_into_vec()
+        .expect("floats")
 }
 
 /// The largest difference between two tensors.
 pub(crate) fn distance<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
     assert_eq!(a.dims(), b.dims());
-    floats(a).iter().zip(floats(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    floats(a)
+        .iter()
+        .zip(floats(b))
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 /// The bits of a tensor, so that even 0 and -0 differ.
