@@ -94,7 +94,10 @@ pub enum Error {
     /// The data.
     #[error(transparent)]
     Data(#[from] datasets::Error),
-    /// The language model's files.
+    /// The language model's files and tokenizer.
+    #[error(transparent)]
+    LanguageModel(#[from] llm::Error),
+    /// Titles or genres that make no trie.
     #[error("titles cannot be ranked: {0}")]
     Trie(#[from] llm::ranking::TrieError),
 }

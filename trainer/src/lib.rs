@@ -8,7 +8,7 @@
 pub mod backend;
 mod checkpoint;
 mod config;
-pub mod efficiency;
+
 mod error;
 pub mod evaluate;
 mod events;
@@ -17,7 +17,7 @@ mod monitor;
 mod prepared;
 mod pretrain;
 mod prompts;
-mod run_folder;
+
 mod train;
 mod tune;
 
@@ -31,7 +31,7 @@ pub use events::EventBatcher;
 pub use monitor::{Monitor, Silent, Terminal};
 pub use prepared::Prepared;
 pub use pretrain::pretrain;
-pub use prompts::{Answers, TitleCatalogue, titles};
-pub use run_folder::RunFolder;
+pub use prompts::Answers;
+
 pub use train::{Objective, Outcome, Session, train};
-pub use tune::{NextItemTask, tune};
+pub use tune::{Task, Tasks, tune};

@@ -1,0 +1,300 @@
+//! The contenders, on the same users and the same protocol.
+
+use burn::tensor::Device;
+use datasets::Event;
+use llm::ranking::{BeamConfig, CachedReader, Normalisation, ReadForest, TokenForest, beam_search};
+use llm::{LanguageModel, Tokenizer};
+use llm_fusion::UserLlm;
+use serde::{Deserialize, Serialize};
+use user_encoder::UserEncoder;
+
+use crate::metrics::{Figure, mrr, ndcg_at, recall_at};
+use crate::pretrain::{item_scores, seen};
+use crate::tune::{Tasks, Trunks, guess_genres, rank_titles};
+use crate::{Error, Monitor, Prepared, RunConfig};
+
+/// Items that a contender recommends to each user.
+const K: usize = 10;
+
+/// What one contender answered, user by user in the order of [`Prepared::test_users`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered {
+    /// The contender's name.
+    pub name: String,
+    /// Items, best first.
+    pub recommended: Vec<Vec<usize>>,
+    /// Favourite genres; `None` where the contender does not answer that question.
+    pub genres: Option<Vec<usize>>,
+}
+
+/// One row of the contenders' table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The contender's name.
+    pub name: String,
+    /// Recall@1 of the next item.
+    pub recall_1: Figure,
+    /// Recall@5.
+    pub recall_5: Figure,
+    /// Recall@10.
+    pub recall_10: Figure,
+    /// NDCG@10.
+    pub ndcg_10: Figure,
+    /// Reciprocal rank within the first 10.
+    pub mrr_10: Figure,
+    /// Accuracy on the favourite genre.
+    pub genre: Option<Figure>,
+}
+
+/// The test questions: what each user's history is, and what was right.
+struct Questions<'a> {
+    histories: Vec<&'a [Event]>,
+    targets: Vec<usize>,
+    genres: Vec<Option<usize>>,
+}
+
+impl<'a> Questions<'a> {
+    fn new(prepared: &'a Prepared) -> Self {
+        let split = prepared.split();
+        let (histories, targets): (Vec<&[Event]>, Vec<usize>) = prepared
+            .test_users
+            .iter()
+            .map(|&user| split.test(user).expect("test users have a test event"))
+            .map(|(history, target)| (history, target.item as usize))
+            .unzip();
+        let genres = histories
+            .iter()
+            .map(|history| prepared.favourite_genre(prepared.batcher.latest(history)))
+            .collect();
+        Self { histories, targets, genres }
+    }
+
+    fn excluded(&self, config: &RunConfig) -> Vec<Vec<usize>> {
+        self.histories
+            .iter()
+            .map(|history| if config.evaluation.exclude_seen { seen(history) } else { Vec::new() })
+            .collect()
+    }
+}
+
+/// What every figure of a table has in common, in one line.
+pub fn protocol(prepared: &Prepared, config: &RunConfig) -> String {
+    let dataset = &prepared.dataset;
+    let all = prepared.split().users().count();
+    let taught = if prepared.test_users.len() < all { ", none of whose genres were taught" } else { "" };
+    format!(
+        "{}, leave-one-out (last event is the test), all {} items are candidates, seen items {}, \
+         {} of {all} users{taught}, history of the last {} events, seed {}; genre: the most \
+         frequent in that history; 95 % intervals over users",
+        dataset.name,
+        dataset.catalogue.len(),
+        if config.evaluation.exclude_seen { "left out" } else { "kept" },
+        prepared.test_users.len(),
+        config.data.history_len,
+        config.seed,
+    )
+}
+
+/// A contender's row.
+pub fn score(prepared: &Prepared, answered: &Answered) -> Row {
+    let questions = Questions::new(prepared);
+    let ranks: Vec<Option<usize>> = answered
+        .recommended
+        .iter()
+        .zip(&questions.targets)
+        .map(|(items, target)| items.iter().position(|item| item == target).map(|at| at + 1))
+        .collect();
+    let figure = |metric: &dyn Fn(Option<usize>) -> f64| {
+        Figure::of(&ranks.iter().map(|&rank| metric(rank)).collect::<Vec<_>>())
+    };
+    let genre = answered.genres.as_ref().map(|genres| {
+        let hits = genres.iter().zip(&questions.genres).filter_map(|(genre, truth)| {
+            truth.map(|truth| f64::from(*genre == truth))
+        });
+        Figure::of(&hits.collect::<Vec<_>>())
+    });
+    Row {
+        name: answered.name.clone(),
+        recall_1: figure(&|rank| recall_at(rank, 1)),
+        recall_5: figure(&|rank| recall_at(rank, 5)),
+        recall_10: figure(&|rank| recall_at(rank, K)),
+        ndcg_10: figure(&|rank| ndcg_at(rank, K)),
+        mrr_10: figure(&mrr),
+        genre,
+    }
+}
+
+/// The items that most training events have; the genre that most people like best.
+pub fn popularity(prepared: &Prepared, config: &RunConfig) -> Answered {
+    let split = prepared.split();
+    let mut counts = vec![0.0_f32; prepared.dataset.catalogue.len()];
+    let mut genres = vec![0_usize; prepared.dataset.catalogue.genres.len()];
+    for user in 0..prepared.dataset.histories.len() {
+        let train = split.train(user);
+        for event in train {
+            counts[event.item as usize] += 1.0;
+        }
+        // Like every other contender's, its answer comes from people who are not asked.
+        if prepared.test_users.binary_search(&user).is_err()
+            && let Some(genre) = prepared.favourite_genre(prepared.batcher.latest(train))
+        {
+            genres[genre] += 1;
+        }
+    }
+    let questions = Questions::new(prepared);
+    let recommended =
+        questions.excluded(config).iter().map(|excluded| top(&counts, excluded)).collect();
+    let favourite = (0..genres.len()).max_by_key(|&genre| genres[genre]).unwrap_or(0);
+    Answered {
+        name: "popularity, majority genre".into(),
+        recommended,
+        genres: Some(vec![favourite; questions.targets.len()]),
+    }
+}
+
+/// The encoder's own item head; the genre that its genre head expects next.
+pub fn encoder(
+    prepared: &Prepared,
+    config: &RunConfig,
+    encoder: &UserEncoder,
+    device: &Device,
+) -> Answered {
+    let questions = Questions::new(prepared);
+    let excluded = questions.excluded(config);
+    let genre_head = config.encoder.modalities.iter().position(|modality| modality.name == "genres");
+    let mut recommended = Vec::new();
+    let mut genres = Vec::new();
+    for (histories, excluded) in questions.histories.chunks(128).zip(excluded.chunks(128)) {
+        let scores = item_scores(prepared, encoder, histories, device);
+        recommended.extend(scores.iter().zip(excluded).map(|(scores, seen)| top(scores, seen)));
+        if let Some(head) = genre_head {
+            let latest: Vec<&[Event]> =
+                histories.iter().map(|history| prepared.batcher.latest(history)).collect();
+            let logits = encoder.next_event_logits(&prepared.batcher.batch(&latest, device), head);
+            let [batch, vocab_size] = logits.dims();
+            let best = logits.slice([0..batch, 2..vocab_size]).argmax(1).into_data();
+            genres.extend(best.iter::<i64>().map(|genre| genre as usize));
+        }
+    }
+    Answered {
+        name: "user encoder, its own heads".into(),
+        recommended,
+        genres: genre_head.is_some().then_some(genres),
+    }
+}
+
+/// The language model that reads the history as text.
+///
+/// # Errors
+///
+/// If a text cannot be tokenized.
+pub fn text_prompt(
+    prepared: &Prepared,
+    config: &RunConfig,
+    model: &LanguageModel,
+    tokenizer: &Tokenizer,
+    tasks: &Tasks,
+    monitor: &mut dyn Monitor,
+) -> Result<Answered, Error> {
+    let questions = Questions::new(prepared);
+    let excluded = questions.excluded(config);
+    let n_events = config.evaluation.text_events;
+    let texts = questions
+        .histories
+        .iter()
+        .map(|history| {
+            let latest = &history[history.len().saturating_sub(n_events)..];
+            let text = config.prompts.history_text(&prepared.dataset.catalogue, latest);
+            Ok(tokenizer.encode(&text)?)
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let next_item = tokenizer.encode_bare(&config.prompts.next_item)?;
+    let favourite_genre = tokenizer.encode_bare(&config.prompts.favourite_genre)?;
+
+    // Prompts of like length together: padding is paid for.
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|&at| texts[at].len());
+    let mut recommended = vec![Vec::new(); texts.len()];
+    let mut genres = vec![0; texts.len()];
+    monitor.begin("text prompt", 0, texts.len());
+    let mut done = 0;
+    for batch in order.chunks(config.evaluation.batch_size) {
+        let prompts: Vec<Vec<u32>> = batch.iter().map(|&at| texts[at].clone()).collect();
+        let mut forest = TokenForest::new(&prompts);
+        let mut reader = CachedReader::new(model);
+        reader.read(&forest.take(&model.device()));
+
+        let question = |tokens: &[u32]| {
+            let mut forest = forest.clone();
+            forest.extend_prompts(tokens);
+            forest
+        };
+        let seen: Vec<Vec<usize>> = batch.iter().map(|&at| excluded[at].clone()).collect();
+        let search = BeamConfig {
+            width: config.evaluation.beam_width,
+            k: K,
+            normalisation: Normalisation::Trie,
+        };
+        let trie = &tasks.next_item.answers.trie;
+        let titles = beam_search(&mut reader.clone(), question(&next_item), trie, &seen, &search);
+        let trie = &tasks.favourite_genre.answers.trie;
+        let search = BeamConfig { width: trie.n_sequences(), k: 1, ..search };
+        let nothing = vec![Vec::new(); batch.len()];
+        let liked = beam_search(&mut reader, question(&favourite_genre), trie, &nothing, &search);
+        for ((&at, titles), liked) in batch.iter().zip(titles).zip(liked) {
+            recommended[at] = titles.into_iter().map(|answer| answer.sequence).collect();
+            genres[at] = liked.first().map_or(0, |answer| answer.sequence);
+        }
+        done += batch.len();
+        monitor.step(done, &[]);
+    }
+    monitor.end("done");
+    Ok(Answered {
+        name: format!("text prompt, last {n_events} events, zero-shot"),
+        recommended,
+        genres: Some(genres),
+    })
+}
+
+/// The language model that reads user embeddings.
+pub fn user_llm(
+    name: &str,
+    prepared: &Prepared,
+    config: &RunConfig,
+    model: &UserLlm,
+    tasks: &Tasks,
+    monitor: &mut dyn Monitor,
+) -> Answered {
+    let questions = Questions::new(prepared);
+    let trunks = Trunks::new(model, tasks, config.tuning.strategy);
+    let mut recommended = Vec::new();
+    let mut genres = Vec::new();
+    monitor.begin(name, 0, questions.histories.len());
+    for histories in questions.histories.chunks(config.evaluation.batch_size) {
+        recommended.extend(rank_titles(model, tasks, prepared, config, &trunks, histories));
+        let guessed = guess_genres(model, tasks, prepared, config, &trunks, histories);
+        genres.extend(guessed.into_iter().map(|answers| answers.first().copied().unwrap_or(0)));
+        monitor.step(recommended.len(), &[]);
+    }
+    monitor.end("done");
+    Answered { name: name.to_string(), recommended, genres: Some(genres) }
+}
+
+/// The best-scored items that are not excluded; of equals, the earlier in the catalogue.
+fn top(scores: &[f32], excluded: &[usize]) -> Vec<usize> {
+    let mut items: Vec<usize> =
+        (0..scores.len()).filter(|item| excluded.binary_search(item).is_err()).collect();
+    items.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+    items.truncate(K);
+    items
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_leaves_out_what_was_seen_and_orders_equals() {
+        assert_eq!(top(&[0.1, 0.9, 0.5, 0.9], &[1]), [3, 2, 0]);
+    }
+}

@@ -1,0 +1,303 @@
+//! Tuning: the fused model learns to answer with the user attached.
+
+use burn::module::{Module, ParamGroup};
+use burn::tensor::{Device, Tensor};
+use datasets::{Event, Window};
+use llm::Tokenizer;
+use llm::ranking::{BeamConfig, beam_search};
+use llm_fusion::{AnswerLoss, AnswerTargets, Trunk, TuningStrategy, UserLlm, UserReader};
+use user_encoder::UserEncoder;
+
+use crate::prepared::sample;
+use crate::pretrain::{Windows, item_scores, seen};
+use crate::prompts::Answers;
+use crate::train::{Objective, Outcome, Session, train};
+use crate::{Error, Prepared, RunConfig};
+
+/// A question with its answers, ready for the language model.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Tokens of the question, which ends where the answer begins.
+    pub prompt: Vec<u32>,
+    /// The answers that exist.
+    pub answers: Answers,
+}
+
+/// The two tasks of the movielens runs.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    /// Which item comes next; answers are the catalogue's titles.
+    pub next_item: Task,
+    /// Which genre the history has most of; answers are the catalogue's genres.
+    pub favourite_genre: Task,
+}
+
+impl Tasks {
+    /// Tokenize questions and answers.
+    ///
+    /// # Errors
+    ///
+    /// If titles or genres make no trie.
+    pub fn new(
+        prepared: &Prepared,
+        config: &RunConfig,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, Error> {
+        let catalogue = &prepared.dataset.catalogue;
+        Ok(Self {
+            next_item: Task {
+                prompt: tokenizer.encode(&config.prompts.next_item)?,
+                answers: Answers::titles(catalogue, tokenizer)?,
+            },
+            favourite_genre: Task {
+                prompt: tokenizer.encode(&config.prompts.favourite_genre)?,
+                answers: Answers::genres(catalogue, tokenizer)?,
+            },
+        })
+    }
+}
+
+/// Tune a fused model by the run's strategy.
+///
+/// `model` is on a device with autodiff. Its encoder is also the teacher: as it is before tuning,
+/// it scores every item of the catalogue for every history.
+///
+/// # Errors
+///
+/// As [`train`](crate::train()).
+pub fn tune(
+    model: UserLlm,
+    tasks: &Tasks,
+    prepared: &Prepared,
+    config: &RunConfig,
+    session: Session<'_>,
+) -> Result<(UserLlm, Outcome), Error> {
+    let device = model.device();
+    device.seed(config.seed);
+    let teacher = model.encoder.valid();
+    let model = config.tuning.strategy.apply(model, &config.tuning.lora);
+    let mut objective = Answering::new(&model, teacher, tasks, prepared, config);
+    let session = Session { rates: rates(config), ..session };
+    let (model, outcome) = train(model, &mut objective, &device, session)?;
+    Ok((model.valid(), outcome))
+}
+
+/// Learning rates by group.
+fn rates(config: &RunConfig) -> Vec<(ParamGroup, f64)> {
+    let group = |pattern: &str| ParamGroup::from_regex(pattern).expect("the patterns are constants");
+    vec![
+        (group(r"^encoder\."), config.tuning.encoder_rate),
+        (group(r"^fusion\.\d+\.gate$"), config.tuning.gate_rate),
+    ]
+}
+
+/// The shared states of both tasks, where there are any to share.
+pub(crate) struct Trunks {
+    pub(crate) next_item: Option<Trunk>,
+    pub(crate) favourite_genre: Option<Trunk>,
+}
+
+impl Trunks {
+    /// Compute them if the strategy leaves the language model alone and something lies below the
+    /// lowest fused block.
+    pub(crate) fn new(model: &UserLlm, tasks: &Tasks, strategy: TuningStrategy) -> Self {
+        let is_shared = strategy.freezes_language_model() && model.lowest_fused() > 0;
+        let trunk = |task: &Task| is_shared.then(|| model.trunk(&task.prompt, &task.answers.trie));
+        Self { next_item: trunk(&tasks.next_item), favourite_genre: trunk(&tasks.favourite_genre) }
+    }
+}
+
+/// The tuning objective: next items and favourite genres, in turns.
+struct Answering<'a> {
+    prepared: &'a Prepared,
+    config: &'a RunConfig,
+    tasks: &'a Tasks,
+    trunks: Trunks,
+    teacher: UserEncoder,
+    device: Device,
+    windows: Windows,
+    genre_windows: Windows,
+    validation_users: Vec<usize>,
+}
+
+impl<'a> Answering<'a> {
+    fn new(
+        model: &UserLlm,
+        teacher: UserEncoder,
+        tasks: &'a Tasks,
+        prepared: &'a Prepared,
+        config: &'a RunConfig,
+    ) -> Self {
+        let split = prepared.split();
+        let windows: Vec<Window> =
+            split.windows(config.data.history_len, config.data.stride).collect();
+        // Windows of one person overlap, and so do their favourite genres: people whose genre is
+        // tested have none of theirs taught.
+        let untested = |window: &&Window| prepared.test_users.binary_search(&window.user).is_err();
+        let genre_windows: Vec<Window> = windows.iter().filter(untested).copied().collect();
+        let users: Vec<usize> = split.users().collect();
+        Self {
+            prepared,
+            config,
+            tasks,
+            trunks: Trunks::new(model, tasks, config.tuning.strategy),
+            teacher,
+            device: model.device(),
+            windows: Windows::new(windows, config.seed),
+            genre_windows: Windows::new(genre_windows, config.seed),
+            validation_users: sample(&users, config.tuning.training.validation_users, config.seed),
+        }
+    }
+
+    /// Whether a step teaches the favourite genre: spread evenly, at the configured share.
+    fn is_genre_step(&self, step: usize) -> bool {
+        let share = self.config.tuning.genre_share;
+        ((step + 1) as f64 * share).floor() > (step as f64 * share).floor()
+    }
+
+    fn next_item_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
+        let split = self.prepared.split();
+        let windows = self.windows.batch(step, self.config.tuning.training.batch_size);
+        let histories: Vec<&[Event]> =
+            windows.iter().map(|window| &split.train(window.user)[window.start..window.end]).collect();
+        let answers = windows
+            .iter()
+            .map(|window| {
+                let following = &split.train(window.user)[window.end..];
+                let following = &following[..following.len().min(self.config.tuning.answers)];
+                following.iter().map(|event| event.item as usize).collect()
+            })
+            .collect();
+        let teacher = if self.config.tuning.teacher_weight > 0.0 {
+            let plain = self.device.clone().without_autodiff();
+            item_scores(self.prepared, &self.teacher, &histories, &plain)
+        } else {
+            Vec::new()
+        };
+        let task = &self.tasks.next_item;
+        let targets =
+            AnswerTargets { prompts: vec![task.prompt.clone(); windows.len()], answers, teacher };
+        self.loss_of(model, task, &histories, &targets, self.trunks.next_item.as_ref())
+    }
+
+    fn favourite_genre_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
+        let split = self.prepared.split();
+        let windows = self.genre_windows.batch(step, self.config.tuning.training.batch_size);
+        let (histories, answers): (Vec<&[Event]>, Vec<Vec<usize>>) = windows
+            .iter()
+            .map(|window| &split.train(window.user)[window.start..window.end])
+            .filter_map(|history| Some((history, vec![self.prepared.favourite_genre(history)?])))
+            .unzip();
+        let task = &self.tasks.favourite_genre;
+        let prompts = vec![task.prompt.clone(); histories.len()];
+        let targets = AnswerTargets { prompts, answers, teacher: Vec::new() };
+        self.loss_of(model, task, &histories, &targets, self.trunks.favourite_genre.as_ref())
+    }
+
+    fn loss_of(
+        &self,
+        model: &UserLlm,
+        task: &Task,
+        histories: &[&[Event]],
+        targets: &AnswerTargets,
+        trunk: Option<&Trunk>,
+    ) -> Tensor<1> {
+        let user = model.read_user(&self.prepared.batcher.batch(histories, &self.device));
+        AnswerLoss {
+            trie: &task.answers.trie,
+            normalisation: self.config.tuning.normalisation,
+            teacher_weight: self.config.tuning.teacher_weight,
+        }
+        .forward(model, &user, targets, trunk)
+    }
+}
+
+impl Objective<UserLlm> for Answering<'_> {
+    fn loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
+        match self.is_genre_step(step) {
+            true => self.favourite_genre_loss(model, step),
+            false => self.next_item_loss(model, step),
+        }
+    }
+
+    fn validate(&mut self, model: &UserLlm) -> f64 {
+        let split = self.prepared.split();
+        let trunks = Trunks::new(model, self.tasks, self.config.tuning.strategy);
+        let mut sum = 0.0;
+        for users in self.validation_users.chunks(self.config.evaluation.batch_size) {
+            let parts: Vec<(&[Event], &Event)> =
+                users.iter().filter_map(|&user| split.validation(user)).collect();
+            let histories: Vec<&[Event]> = parts.iter().map(|(history, _)| *history).collect();
+            let ranked = rank_titles(model, self.tasks, self.prepared, self.config, &trunks, &histories);
+            for ((_, target), ranked) in parts.iter().zip(ranked) {
+                let at = ranked.iter().position(|&item| item == target.item as usize);
+                sum += crate::metrics::ndcg_at(at.map(|at| at + 1), 10);
+            }
+        }
+        sum / self.validation_users.len() as f64
+    }
+
+    fn validation_name(&self) -> &'static str {
+        "ndcg@10"
+    }
+}
+
+/// The ten likeliest next items of each history, by the fused model.
+pub(crate) fn rank_titles(
+    model: &UserLlm,
+    tasks: &Tasks,
+    prepared: &Prepared,
+    config: &RunConfig,
+    trunks: &Trunks,
+    histories: &[&[Event]],
+) -> Vec<Vec<usize>> {
+    let excluded = histories
+        .iter()
+        .map(|history| if config.evaluation.exclude_seen { seen(history) } else { Vec::new() })
+        .collect::<Vec<_>>();
+    let search = BeamConfig {
+        width: config.evaluation.beam_width,
+        k: 10,
+        normalisation: config.tuning.normalisation,
+    };
+    ask(model, &tasks.next_item, prepared, trunks.next_item.as_ref(), histories, &excluded, &search)
+}
+
+/// The likeliest favourite genre of each history, by the fused model.
+pub(crate) fn guess_genres(
+    model: &UserLlm,
+    tasks: &Tasks,
+    prepared: &Prepared,
+    config: &RunConfig,
+    trunks: &Trunks,
+    histories: &[&[Event]],
+) -> Vec<Vec<usize>> {
+    let task = &tasks.favourite_genre;
+    let search = BeamConfig {
+        width: task.answers.texts.len(),
+        k: 1,
+        normalisation: config.tuning.normalisation,
+    };
+    let nothing = vec![Vec::new(); histories.len()];
+    ask(model, task, prepared, trunks.favourite_genre.as_ref(), histories, &nothing, &search)
+}
+
+fn ask(
+    model: &UserLlm,
+    task: &Task,
+    prepared: &Prepared,
+    trunk: Option<&Trunk>,
+    histories: &[&[Event]],
+    excluded: &[Vec<usize>],
+    search: &BeamConfig,
+) -> Vec<Vec<usize>> {
+    let latest: Vec<&[Event]> =
+        histories.iter().map(|history| prepared.batcher.latest(history)).collect();
+    let user = model.read_user(&prepared.batcher.batch(&latest, &model.device()));
+    let mut reader = UserReader::new(model, &user, trunk);
+    let forest = reader.forest(&vec![task.prompt.clone(); histories.len()]);
+    beam_search(&mut reader, forest, &task.answers.trie, excluded, search)
+        .into_iter()
+        .map(|row| row.into_iter().map(|answer| answer.sequence).collect())
+        .collect()
+}
