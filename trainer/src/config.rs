@@ -102,6 +102,9 @@ pub struct TuningConfig {
     pub gate_rate: f64,
     /// The encoder's learning rate, as a multiple of the others'.
     pub encoder_rate: f64,
+    /// Steps, in place of `training.steps`, where every step computes the whole language model:
+    /// under `full` and `lora`, with a soft prompt, or with cross-attention from block 0.
+    pub whole_model_steps: usize,
     /// The loop.
     pub training: TrainingConfig,
 }

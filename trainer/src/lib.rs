@@ -8,6 +8,7 @@
 pub mod backend;
 mod checkpoint;
 mod config;
+pub mod efficiency;
 
 mod error;
 pub mod evaluate;
@@ -17,6 +18,9 @@ mod monitor;
 mod prepared;
 mod pretrain;
 mod prompts;
+pub mod report;
+mod run_folder;
+pub mod sources;
 
 mod train;
 mod tune;
@@ -32,6 +36,7 @@ pub use monitor::{Monitor, Silent, Terminal};
 pub use prepared::Prepared;
 pub use pretrain::pretrain;
 pub use prompts::Answers;
+pub use run_folder::RunFolder;
 
 pub use train::{Objective, Outcome, Session, train};
 pub use tune::{Task, Tasks, tune};

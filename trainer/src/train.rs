@@ -60,6 +60,8 @@ pub struct Outcome {
     pub is_interrupted: bool,
     /// Loss of every step that this call made.
     pub losses: Vec<f32>,
+    /// Paths and sizes of the parameters that trained.
+    pub trained: Vec<(String, usize)>,
 }
 
 /// Train a model, going on from its latest checkpoint if there is one.
@@ -76,16 +78,15 @@ pub fn train<M: Module>(
     session: Session<'_>,
 ) -> Result<(M, Outcome), Error> {
     let Session { stage, config, rates, seed, checkpoints, monitor, mut log } = session;
-    let trained = ParamGroup::from_paths(
-        llm_fusion::trained_parameters(&model).into_iter().map(|(path, _)| path).collect(),
-    );
+    let paths = llm_fusion::trained_parameters(&model);
+    let trained = ParamGroup::from_paths(paths.iter().map(|(path, _)| path.clone()).collect());
     let mut model = model;
     let mut optimizer: ModuleOptimizer = AdamWConfig::new()
         .with_epsilon(1e-8)
         .with_weight_decay(config.weight_decay as f32)
         .init();
     let mut scheduler = scheduler(config, &rates)?;
-    let mut outcome = Outcome { steps: 0, best: None, is_interrupted: false, losses: Vec::new() };
+    let mut outcome = Outcome { steps: 0, best: None, is_interrupted: false, losses: Vec::new(), trained: paths };
     let mut kept: Option<M> = None;
 
     if let Some(checkpoints) = checkpoints

@@ -77,7 +77,11 @@ pub fn tune(
     let teacher = model.encoder.valid();
     let model = config.tuning.strategy.apply(model, &config.tuning.lora);
     let mut objective = Answering::new(&model, teacher, tasks, prepared, config);
-    let session = Session { rates: rates(config), ..session };
+    let mut training = config.tuning.training.clone();
+    if !objective.trunks.are_shared() {
+        training.steps = config.tuning.whole_model_steps;
+    }
+    let session = Session { config: &training, rates: rates(config), ..session };
     let (model, outcome) = train(model, &mut objective, &device, session)?;
     Ok((model.valid(), outcome))
 }
@@ -104,6 +108,10 @@ impl Trunks {
         let is_shared = strategy.freezes_language_model() && model.lowest_fused() > 0;
         let trunk = |task: &Task| is_shared.then(|| model.trunk(&task.prompt, &task.answers.trie));
         Self { next_item: trunk(&tasks.next_item), favourite_genre: trunk(&tasks.favourite_genre) }
+    }
+
+    fn are_shared(&self) -> bool {
+        self.next_item.is_some()
     }
 }
 

@@ -1,0 +1,132 @@
+//! Tables for people, in Markdown: they read well in a terminal, too.
+
+use datasets::Event;
+
+use crate::efficiency::Cost;
+use crate::evaluate::{Answered, Row};
+use crate::metrics::Figure;
+use crate::prompts::Answers;
+use crate::{Prepared, RunConfig};
+
+/// The contenders' table, with its protocol.
+pub fn contenders(rows: &[Row], protocol: &str) -> String {
+    let figure = |figure: &Figure| figure.to_string();
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            vec![
+                row.name.clone(),
+                figure(&row.recall_1),
+                figure(&row.recall_5),
+                figure(&row.recall_10),
+                figure(&row.ndcg_10),
+                row.genre.as_ref().map_or("–".into(), figure),
+            ]
+        })
+        .collect();
+    let header = ["contender", "Recall@1", "Recall@5", "Recall@10", "NDCG@10", "favourite genre"];
+    format!("{}\n{protocol}\n", table(&header, &cells))
+}
+
+/// The table of costs, each against the text prompt of the same history.
+pub fn costs(costs: &[Cost]) -> String {
+    let text = |events: usize| {
+        costs.iter().find(|cost| cost.events == events && cost.name == "text prompt")
+    };
+    let cells: Vec<Vec<String>> = costs
+        .iter()
+        .map(|cost| {
+            let ratio = |of: &dyn Fn(&Cost) -> f64| {
+                text(cost.events).map_or(String::new(), |text| format!("{:.1}×", of(text) / of(cost)))
+            };
+            vec![
+                cost.events.to_string(),
+                cost.name.clone(),
+                cost.prompt_tokens.to_string(),
+                ratio(&|cost| cost.prompt_tokens as f64),
+                format!("{:.2}", cost.gflop),
+                ratio(&|cost| cost.gflop),
+                format!("{:.1}", cost.encode_ms),
+                format!("{:.1}", cost.first_token_ms()),
+                ratio(&Cost::first_token_ms),
+            ]
+        })
+        .collect();
+    let header = [
+        "events", "history as", "prompt tokens", "fewer", "GFLOP", "fewer", "encoder ms",
+        "first token ms", "faster",
+    ];
+    let runs = costs.first().map_or(0, |cost| cost.runs);
+    format!(
+        "{}\nGFLOP by formula, forward only, encoder and cross-attention counted; milliseconds are \
+         medians of {runs} runs, encoder and Perceiver included in the first token; prompt tokens \
+         count a soft prompt's positions\n",
+        table(&header, &cells)
+    )
+}
+
+/// One person: what they watched, what each contender recommends, what they watched next.
+pub fn person(
+    prepared: &Prepared,
+    config: &RunConfig,
+    titles: &Answers,
+    answered: &[Answered],
+    at: usize,
+) -> String {
+    let user = prepared.test_users[at];
+    let Some((history, target)) = prepared.split().test(user) else {
+        return String::new();
+    };
+    let catalogue = &prepared.dataset.catalogue;
+    let genre = prepared
+        .favourite_genre(prepared.batcher.latest(history))
+        .map_or("none", |genre| catalogue.genres[genre].as_str());
+    let mut text = format!(
+        "One person of the test users. Favourite genre of the last {} films: {genre}\n\n",
+        config.data.history_len.min(history.len())
+    );
+    let latest: Vec<&Event> = history.iter().rev().take(8).collect();
+    text += "Last films, newest first:\n";
+    for event in latest {
+        text += &format!("  {:>3}  {}\n", event.rating, catalogue.display_title(event.item));
+    }
+    text += "\nRecommended next:\n";
+    for contender in answered {
+        let items: Vec<String> = contender.recommended[at]
+            .iter()
+            .take(5)
+            .map(|&item| {
+                let hit = if item == target.item as usize { " ✓" } else { "" };
+                format!("{}{hit}", titles.texts[item])
+            })
+            .collect();
+        let place = contender.recommended[at].iter().position(|&item| item == target.item as usize);
+        let place = place.map_or(String::new(), |place| format!(" (right at {})", place + 1));
+        text += &format!("  {}{place}:\n      {}\n", contender.name, items.join(" · "));
+    }
+    text += &format!("\nWatched next: {}\n", catalogue.display_title(target.item));
+    text
+}
+
+/// A Markdown table with aligned columns.
+fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([header[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells: Vec<String> = cells
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())))
+            .collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let mut text = line(&mut header.iter().copied());
+    let dashes: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
+    text += &line(&mut dashes.iter().map(String::as_str));
+    for row in rows {
+        text += &line(&mut row.iter().map(String::as_str));
+    }
+    text
+}

@@ -1,0 +1,307 @@
+//! What a run leaves behind.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::store::{ModuleSnapshot, SafetensorsStore};
+use burn::tensor::Device;
+use llm::load::LoadedModel;
+use llm_fusion::{UserLlm, UserLlmConfig, trained_parameters};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use user_encoder::UserEncoder;
+
+use crate::checkpoint::{Checkpoints, hex};
+use crate::{Error, Prepared, RunConfig};
+
+const CONFIG: &str = "config.toml";
+const ENCODER: &str = "encoder.safetensors";
+const METRICS: &str = "metrics.jsonl";
+
+/// A run's folder:
+///
+/// ```text
+/// config.toml              the resolved config
+/// run.json                 data, language model, seed, version, each with its hash
+/// vocabulary.json          items, genres and ratings in the order of their ids
+/// tokenizer.json           the language model's
+/// metrics.jsonl            a line per step and validation
+/// encoder.safetensors      the pretrained encoder
+/// <tuning>.safetensors     what tuning trained, and nothing else
+/// pretraining/, <tuning>/  checkpoints, to resume from
+/// report.md, report.json   the tables
+/// ```
+///
+/// `<tuning>` names strategy and fusion, as `enc-cross-attention`: several share one encoder.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    tuning: String,
+    pretraining_print: String,
+    tuning_print: String,
+}
+
+impl RunFolder {
+    /// Open a run's folder, or make it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written, or belongs to a run whose data or pretraining is another.
+    pub fn open(
+        path: impl Into<PathBuf>,
+        config: &RunConfig,
+        prepared: &Prepared,
+    ) -> Result<Self, Error> {
+        let path = path.into();
+        let stage = (&config.seed, &config.data, &prepared.encoder, &config.pretraining);
+        let pretraining_print = fingerprint(&(&stage, &prepared.dataset.sha256));
+        let tuning = serde_json::to_value((&config.tuning.strategy, &config.fusion.kind));
+        let tuning = tuning.expect("two names");
+        let folder = Self {
+            tuning: format!("{}-{}", plain(&tuning[0]), plain(&tuning[1])),
+            tuning_print: fingerprint(&(&pretraining_print, config)),
+            pretraining_print,
+            path,
+        };
+        fs::create_dir_all(&folder.path).map_err(Error::io("create", &folder.path))?;
+        // Fails on the spot if the folder is another run's.
+        folder.pretraining()?.latest()?;
+        folder.write(CONFIG, config.to_toml().as_bytes())?;
+        folder.write_json("vocabulary.json", &Vocabularies::of(prepared))?;
+        Ok(folder)
+    }
+
+    /// The folder's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The config that a run folder was made with.
+    ///
+    /// # Errors
+    ///
+    /// If there is no run in the folder.
+    pub fn config(path: &Path, patches: &[String]) -> Result<RunConfig, Error> {
+        let file = path.join(CONFIG);
+        if !file.exists() {
+            return Err(Error::RunFolder {
+                path: path.to_path_buf(),
+                reason: "holds no run; `user-llm pretrain` makes one".into(),
+            });
+        }
+        RunConfig::read(&file, patches)
+    }
+
+    /// Checkpoints of pretraining.
+    ///
+    /// # Errors
+    ///
+    /// If their folder cannot be made.
+    pub fn pretraining(&self) -> Result<Checkpoints, Error> {
+        Checkpoints::new(self.path.join("pretraining"), &self.pretraining_print)
+    }
+
+    /// Checkpoints of tuning.
+    ///
+    /// # Errors
+    ///
+    /// If their folder cannot be made.
+    pub fn tuning(&self) -> Result<Checkpoints, Error> {
+        Checkpoints::new(self.path.join(&self.tuning), &self.tuning_print)
+    }
+
+    /// Write down what the run is made of.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn describe(
+        &self,
+        config: &RunConfig,
+        prepared: &Prepared,
+        llm: Option<&LoadedModel>,
+    ) -> Result<(), Error> {
+        if let Some(llm) = llm {
+            let tokenizer = llm.tokenizer.inner().to_string(false).unwrap_or_default();
+            self.write("tokenizer.json", tokenizer.as_bytes())?;
+        }
+        self.write_json(
+            "run.json",
+            &serde_json::json!({
+                "name": config.name,
+                "seed": config.seed,
+                "version": env!("CARGO_PKG_VERSION"),
+                "data": { "name": prepared.dataset.name, "sha256": prepared.dataset.sha256,
+                          "stats": prepared.dataset.stats() },
+                "language_model": llm.map(|llm| serde_json::json!({
+                    "name": llm.name, "sha256": llm.sha256 })),
+            }),
+        )
+    }
+
+    /// Keep the pretrained encoder.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn save_encoder(&self, encoder: &UserEncoder) -> Result<(), Error> {
+        let path = self.path.join(ENCODER);
+        let mut store = SafetensorsStore::from_file(&path).overwrite(true);
+        encoder.save_into(&mut store).map_err(|error| self.unwritable(&path, &error.to_string()))
+    }
+
+    /// The pretrained encoder, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If its file does not fit the config.
+    pub fn load_encoder(&self, prepared: &Prepared, device: &Device) -> Result<UserEncoder, Error> {
+        let path = self.path.join(ENCODER);
+        if !path.exists() {
+            return Err(Error::RunFolder {
+                path,
+                reason: "is not there; `user-llm pretrain` makes it".into(),
+            });
+        }
+        let mut encoder = prepared.new_encoder(device);
+        let result = encoder.load_from(&mut SafetensorsStore::from_file(&path));
+        match result {
+            Ok(result) if result.errors.is_empty() && result.unused.is_empty() => Ok(encoder),
+            Ok(result) => Err(unfit(&path, &format!("{:?} {:?}", result.errors, result.unused))),
+            Err(error) => Err(unfit(&path, &error.to_string())),
+        }
+    }
+
+    /// Keep the parameters that tuning trained; the rest is the language model as it was.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written.
+    pub fn save_user_llm(&self, model: &UserLlm, trained: &[String], llm_sha256: &str) -> Result<(), Error> {
+        let path = self.weights();
+        let mut store = SafetensorsStore::from_file(&path)
+            .with_full_paths(trained.to_vec())
+            .metadata("language_model_sha256", llm_sha256)
+            .overwrite(true);
+        model.save_into(&mut store).map_err(|error| self.unwritable(&path, &error.to_string()))
+    }
+
+    /// The tuned model: the language model and encoder it began with, and what tuning trained.
+    ///
+    /// # Errors
+    ///
+    /// If tuning has not been done, or its weights do not fit.
+    pub fn load_user_llm(
+        &self,
+        config: &RunConfig,
+        prepared: &Prepared,
+        llm: llm::LanguageModel,
+    ) -> Result<UserLlm, Error> {
+        let path = self.weights();
+        if !path.exists() {
+            return Err(Error::RunFolder {
+                path,
+                reason: "is not there; `user-llm tune` makes it".into(),
+            });
+        }
+        let encoder = self.load_encoder(prepared, &llm.device())?;
+        let fused = UserLlmConfig::new(config.fusion.clone()).with_perceiver(config.perceiver.clone());
+        let model = fused.init(llm.train(), encoder.train());
+        let mut model = config.tuning.strategy.apply(model, &config.tuning.lora);
+        let expected = trained_parameters(&model).len();
+        let result = model.load_from(&mut SafetensorsStore::from_file(&path).allow_partial(true));
+        match result {
+            Ok(result) if result.unused.is_empty() && result.applied.len() == expected => {
+                Ok(model.valid())
+            }
+            Ok(result) => Err(unfit(
+                &path,
+                &format!("{} of {expected} tensors, {:?} left over", result.applied.len(), result.unused),
+            )),
+            Err(error) => Err(unfit(&path, &error.to_string())),
+        }
+    }
+
+    /// Append a line to `metrics.jsonl`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn log(&self, line: &serde_json::Value) -> Result<(), Error> {
+        let path = self.path.join(METRICS);
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        file.and_then(|mut file| writeln!(file, "{line}")).map_err(Error::io("write", path))
+    }
+
+    /// Write a file of the folder, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn write(&self, name: &str, contents: &[u8]) -> Result<(), Error> {
+        let path = self.path.join(name);
+        let write = || -> std::io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
+            file.write_all(contents)?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(Error::io("write", path.clone()))
+    }
+
+    /// Write a file as JSON.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
+        let text = serde_json::to_vec_pretty(value).expect("plain data");
+        self.write(name, &text)
+    }
+
+    fn weights(&self) -> PathBuf {
+        self.path.join(format!("{}.safetensors", self.tuning))
+    }
+
+    fn unwritable(&self, path: &Path, error: &str) -> Error {
+        Error::RunFolder { path: path.to_path_buf(), reason: format!("cannot be written: {error}") }
+    }
+}
+
+fn unfit(path: &Path, what: &str) -> Error {
+    Error::RunFolder {
+        path: path.to_path_buf(),
+        reason: format!("its weights do not fit this config and data: {what}"),
+    }
+}
+
+fn plain(value: &serde_json::Value) -> &str {
+    value.as_str().unwrap_or("tuned")
+}
+
+fn fingerprint(value: &impl Serialize) -> String {
+    let text = serde_json::to_vec(value).expect("plain data");
+    hex(&Sha256::digest(&text))
+}
+
+/// The values behind the ids, which begin at 2.
+#[derive(Serialize)]
+struct Vocabularies {
+    items: Vec<String>,
+    genres: Vec<String>,
+    ratings: Vec<f32>,
+}
+
+impl Vocabularies {
+    fn of(prepared: &Prepared) -> Self {
+        let dataset = &prepared.dataset;
+        Self {
+            items: dataset.catalogue.items.iter().map(|item| item.id.clone()).collect(),
+            genres: dataset.catalogue.genres.clone(),
+            ratings: dataset.ratings.clone(),
+        }
+    }
+}
