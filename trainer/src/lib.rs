@@ -38,5 +38,5 @@ pub use pretrain::pretrain;
 pub use prompts::Answers;
 pub use run_folder::RunFolder;
 
-pub use train::{Objective, Outcome, Session, train};
+pub use train::{Objective, Outcome, Session, Stage, train};
 pub use tune::{Task, Tasks, tune};

@@ -9,8 +9,8 @@ use rand::{SeedableRng, rngs::StdRng};
 use user_encoder::UserEncoder;
 
 use crate::prepared::sample;
-use crate::train::{Objective, Outcome, Session, mix, train};
-use crate::{Error, EventBatcher, Prepared, RunConfig};
+use crate::train::{Objective, Outcome, Session, Stage, mix, train};
+use crate::{Error, EventBatcher, Prepared, RunConfig, TrainingConfig};
 
 /// Pretrain an encoder.
 ///
@@ -26,7 +26,13 @@ pub fn pretrain(
     device.seed(config.seed);
     let encoder = prepared.new_encoder(&device.clone().autodiff());
     let mut objective = NextEvent::new(prepared, config, device);
-    let (encoder, outcome) = train(encoder, &mut objective, device, session)?;
+    let stage = Stage {
+        name: "pretraining",
+        config: config.pretraining.clone(),
+        rates: Vec::new(),
+        seed: config.seed,
+    };
+    let (encoder, outcome) = train(encoder, &mut objective, device, &stage, session)?;
     Ok((encoder.valid(), outcome))
 }
 
@@ -55,8 +61,6 @@ impl<'a> NextEvent<'a> {
         }
     }
 }
-
-use crate::TrainingConfig;
 
 impl Objective<UserEncoder> for NextEvent<'_> {
     fn loss(&mut self, encoder: &UserEncoder, step: usize) -> Tensor<1> {

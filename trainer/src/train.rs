@@ -31,22 +31,34 @@ pub trait Objective<M> {
     fn validation_name(&self) -> &'static str;
 }
 
-/// What a stage of training needs besides model and objective.
-pub struct Session<'a> {
+/// What a stage of training does.
+#[derive(Clone, Debug)]
+pub struct Stage {
     /// `pretraining` or `tuning`.
-    pub stage: &'static str,
-    /// The stage's figures.
-    pub config: &'a TrainingConfig,
+    pub name: &'static str,
+    /// Its figures.
+    pub config: TrainingConfig,
     /// Parameters with a learning rate of their own, as a multiple of the others'.
     pub rates: Vec<(ParamGroup, f64)>,
     /// Seed of dropout.
     pub seed: u64,
-    /// Where checkpoints go; none are written without.
+}
+
+/// Who follows a stage of training.
+pub struct Session<'a> {
+    /// Where checkpoints go, and are looked for; none are written without.
     pub checkpoints: Option<&'a Checkpoints>,
     /// Who watches.
     pub monitor: &'a mut dyn Monitor,
-    /// Given one line of figures per step and validation; empty where nothing is logged.
+    /// Given the figures of every step and validation.
     pub log: Option<&'a mut dyn FnMut(serde_json::Value)>,
+}
+
+impl<'a> Session<'a> {
+    /// Watched, with nothing kept.
+    pub fn new(monitor: &'a mut dyn Monitor) -> Self {
+        Self { checkpoints: None, monitor, log: None }
+    }
 }
 
 /// How a stage ended.
@@ -75,9 +87,11 @@ pub fn train<M: Module>(
     model: M,
     objective: &mut impl Objective<M>,
     device: &Device,
+    stage: &Stage,
     session: Session<'_>,
 ) -> Result<(M, Outcome), Error> {
-    let Session { stage, config, rates, seed, checkpoints, monitor, mut log } = session;
+    let Session { checkpoints, monitor, mut log } = session;
+    let Stage { name: stage, config, rates, seed } = stage;
     let paths = llm_fusion::trained_parameters(&model);
     let trained = ParamGroup::from_paths(paths.iter().map(|(path, _)| path.clone()).collect());
     let mut model = model;
@@ -85,7 +99,7 @@ pub fn train<M: Module>(
         .with_epsilon(1e-8)
         .with_weight_decay(config.weight_decay as f32)
         .init();
-    let mut scheduler = scheduler(config, &rates)?;
+    let mut scheduler = scheduler(config, rates)?;
     let mut outcome = Outcome { steps: 0, best: None, is_interrupted: false, losses: Vec::new(), trained: paths };
     let mut kept: Option<M> = None;
 
@@ -108,7 +122,7 @@ pub fn train<M: Module>(
     let mut last_saved = outcome.steps;
     while outcome.steps < config.steps {
         let step = outcome.steps;
-        device.seed(mix(seed, step as u64));
+        device.seed(mix(*seed, step as u64));
         let loss = objective.loss(&model, step);
         let value: f32 = loss.clone().into_scalar();
         let not_finite = |what, value| Error::NotFinite {

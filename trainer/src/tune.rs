@@ -11,7 +11,7 @@ use user_encoder::UserEncoder;
 use crate::prepared::sample;
 use crate::pretrain::{Windows, item_scores, seen};
 use crate::prompts::Answers;
-use crate::train::{Objective, Outcome, Session, train};
+use crate::train::{Objective, Outcome, Session, Stage, train};
 use crate::{Error, Prepared, RunConfig};
 
 /// A question with its answers, ready for the language model.
@@ -81,8 +81,9 @@ pub fn tune(
     if !objective.trunks.are_shared() {
         training.steps = config.tuning.whole_model_steps;
     }
-    let session = Session { config: &training, rates: rates(config), ..session };
-    let (model, outcome) = train(model, &mut objective, &device, session)?;
+    let stage =
+        Stage { name: "tuning", config: training, rates: rates(config), seed: config.seed };
+    let (model, outcome) = train(model, &mut objective, &device, &stage, session)?;
     Ok((model.valid(), outcome))
 }
 

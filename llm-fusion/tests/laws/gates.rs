@@ -1,6 +1,6 @@
 //! The language model is untouched until training opens the gates, and without a user for ever.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
 use llm::generate::Decode;
@@ -101,6 +101,20 @@ fn a_gate_is_shown_as_it_weighs() {
     assert_eq!(block, 0);
     assert!((gate - 0.604_367_8).abs() < 1e-6, "tanh(0.7) is not {gate}");
     assert!(Tiny::soft_prompt().open(&Device::flex()).gates().is_empty());
+}
+
+#[test]
+fn a_wide_open_gate_is_no_gate() {
+    let mut open = Tiny::cross_attention(FusedBlocks::All).open(&Device::flex());
+    let mut ungated = open.clone();
+    for fusion in open.fusion.iter_mut().flatten() {
+        // tanh(20) is 1.
+        fusion.gate = Some(Param::from_data([20.0], &Device::flex()));
+    }
+    for fusion in ungated.fusion.iter_mut().flatten() {
+        fusion.gate = None;
+    }
+    assert_eq!(bits(with_users(&open)), bits(with_users(&ungated)));
 }
 
 /// A few steps, and the model as it is used afterwards.

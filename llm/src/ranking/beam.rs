@@ -256,6 +256,13 @@ mod tests {
         rows.into_iter().zip(excluded).map(best).collect()
     }
 
+    /// Up to seven tokens.
+    fn prompt(numbers: &mut Numbers) -> Vec<u32> {
+        (0..=numbers.below(7))
+            .map(|_| numbers.below(19) as u32)
+            .collect()
+    }
+
     fn sequences(row: &[Ranked]) -> Vec<usize> {
         row.iter().map(|answer| answer.sequence).collect()
     }
@@ -267,7 +274,11 @@ mod tests {
     #[test]
     fn a_wide_beam_answers_what_the_likelihoods_of_all_sequences_say() {
         let trie = trie(40);
-        let excluded = vec![vec![], (0..40).step_by(3).collect(), vec![7]];
+        let mut numbers = Numbers(3);
+        let prompts: Vec<Vec<u32>> = (0..30).map(|_| prompt(&mut numbers)).collect();
+        let excluded: Vec<Vec<usize>> = (0..30)
+            .map(|row| (0..row).map(|_| numbers.below(40)).collect())
+            .collect();
         for normalisation in NORMALISATIONS {
             for k in [1, 10, 40] {
                 let config = BeamConfig {
@@ -275,8 +286,8 @@ mod tests {
                     k,
                     normalisation,
                 };
-                let found = search(&trie, &prompts(), &excluded, &config);
-                let expected = exhaustive(&trie, &prompts(), &excluded, &config);
+                let found = search(&trie, &prompts, &excluded, &config);
+                let expected = exhaustive(&trie, &prompts, &excluded, &config);
                 for (found, expected) in found.iter().zip(&expected) {
                     assert_eq!(sequences(found), sequences(expected), "{config:?}");
                     assert_close(&likelihoods(found), &likelihoods(expected), 1e-4);
@@ -336,13 +347,7 @@ mod tests {
     fn ten_thousand_answers_of_an_untrained_model_are_all_real_titles() {
         let trie = trie(60);
         let mut numbers = Numbers(5);
-        let prompts: Vec<Vec<u32>> = (0..1000)
-            .map(|_| {
-                (0..1 + numbers.below(7))
-                    .map(|_| numbers.below(19) as u32)
-                    .collect()
-            })
-            .collect();
+        let prompts: Vec<Vec<u32>> = (0..1000).map(|_| prompt(&mut numbers)).collect();
         let excluded: Vec<Vec<usize>> = (0..1000)
             .map(|_| (0..20).map(|_| numbers.below(60)).collect())
             .collect();
