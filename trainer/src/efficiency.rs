@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use datasets::Event;
-use llm::{LanguageModel, LanguageModelConfig, Tokenizer};
+use llm::load::LoadedModel;
+use llm::{LanguageModel, LanguageModelConfig};
 use llm_fusion::{FusedBlocks, Trunk, UserDecoder, UserEmbeddings, UserLlm, UserReader};
 use llm::generate::Decode;
 use llm::ranking::ReadForest;
@@ -12,6 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::tune::{Task, Tasks};
 use crate::{Error, Monitor, Prepared, RunConfig};
+
+/// Tokens of a question in the paper, whatever the history.
+const QUESTION_TOKENS: usize = 32;
+
+/// A question that is cut to [`QUESTION_TOKENS`]; times do not depend on its words.
+const QUESTION: &str = "You know what this person has watched so far, and how they liked it. \
+    Which film does this person watch next? Answer with the title of one film, without its year, \
+    and with nothing else:";
 
 /// One line of the table: a way to ask, at one length of history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,7 +121,8 @@ impl Sizes {
     }
 }
 
-/// Measure the ways to ask for the next item, at several lengths of history.
+/// Measure the ways to ask for the next item, at several lengths of history: with a question of 32
+/// tokens, the paper's budget, after the history as text or with user embeddings.
 ///
 /// The history is that of the person with the most events; its oldest are repeated in front where
 /// they do not suffice. Times are medians, each until the first token is on the host.
@@ -126,14 +136,16 @@ pub fn measure(
     runs: usize,
     prepared: &Prepared,
     config: &RunConfig,
-    llm: &LanguageModelConfig,
-    tokenizer: &Tokenizer,
+    llm: &LoadedModel,
     model: &UserLlm,
     tasks: &Tasks,
     monitor: &mut dyn Monitor,
 ) -> Result<Vec<Cost>, Error> {
+    let (llm, tokenizer) = (&llm.config, &llm.tokenizer);
     let sizes = Sizes::new(config, llm, model);
-    let task = &tasks.next_item;
+    let mut question = tokenizer.encode_bare(QUESTION)?;
+    question.truncate(QUESTION_TOKENS);
+    let task = &Task { prompt: question, answers: tasks.next_item.answers.clone() };
     let trunk = (!model.is_soft_prompt() && model.lowest_fused() > 0)
         .then(|| model.trunk(&task.prompt, &task.answers.trie));
     let longest = prepared.dataset.histories.iter().max_by_key(|history| history.events.len());
@@ -144,7 +156,7 @@ pub fn measure(
         let history = last(longest, events);
         let text = config.prompts.history_text(&prepared.dataset.catalogue, &history);
         let mut tokens = tokenizer.encode(&text)?;
-        tokens.extend(tokenizer.encode_bare(&config.prompts.next_item)?);
+        tokens.extend(&task.prompt);
         let text_ms = median(runs, || {
             first_token(&model.llm, &tokens);
         });

@@ -74,7 +74,8 @@ impl Figure {
         }
         let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
         let half = Z * (variance / n).sqrt();
-        Self { mean, low: mean - half, high: mean + half }
+        // Every metric here is within 0 and 1.
+        Self { mean, low: (mean - half).max(0.0), high: (mean + half).min(1.0) }
     }
 
     /// Whether this interval lies above another one.

@@ -55,22 +55,31 @@ impl RunFolder {
         prepared: &Prepared,
     ) -> Result<Self, Error> {
         let path = path.into();
-        let stage = (&config.seed, &config.data, &prepared.encoder, &config.pretraining);
-        let pretraining_print = fingerprint(&(&stage, &prepared.dataset.sha256));
-        let tuning = serde_json::to_value((&config.tuning.strategy, &config.fusion.kind));
-        let tuning = tuning.expect("two names");
-        let folder = Self {
-            tuning: format!("{}-{}", plain(&tuning[0]), plain(&tuning[1])),
-            tuning_print: fingerprint(&(&pretraining_print, config)),
-            pretraining_print,
-            path,
-        };
+        let folder = Self::at(path, config, prepared);
         fs::create_dir_all(&folder.path).map_err(Error::io("create", &folder.path))?;
         // Fails on the spot if the folder is another run's.
         folder.pretraining()?.latest()?;
         folder.write(CONFIG, config.to_toml().as_bytes())?;
         folder.write_json("vocabulary.json", &Vocabularies::of(prepared))?;
         Ok(folder)
+    }
+
+    fn at(path: PathBuf, config: &RunConfig, prepared: &Prepared) -> Self {
+        let stage = (&config.seed, &config.data, &prepared.encoder, &config.pretraining);
+        let pretraining_print = fingerprint(&(&stage, &prepared.dataset.sha256));
+        let empty = String::new();
+        Self { path, tuning: empty.clone(), tuning_print: empty, pretraining_print }.tuned_by(config)
+    }
+
+    /// The same folder for another tuning of the same pretrained encoder.
+    pub fn tuned_by(&self, config: &RunConfig) -> Self {
+        let names = serde_json::to_value((&config.tuning.strategy, &config.fusion.kind));
+        let names = names.expect("two names");
+        Self {
+            tuning: format!("{}-{}", plain(&names[0]), plain(&names[1])),
+            tuning_print: fingerprint(&(&self.pretraining_print, config)),
+            ..self.clone()
+        }
     }
 
     /// The folder's path.
@@ -179,10 +188,10 @@ impl RunFolder {
     /// # Errors
     ///
     /// If they cannot be written.
-    pub fn save_user_llm(&self, model: &UserLlm, trained: &[String], llm_sha256: &str) -> Result<(), Error> {
+    pub fn save_user_llm(&self, model: &UserLlm, trained: &[(String, usize)], llm_sha256: &str) -> Result<(), Error> {
         let path = self.weights();
         let mut store = SafetensorsStore::from_file(&path)
-            .with_full_paths(trained.to_vec())
+            .with_full_paths(trained.iter().map(|(path, _)| path.clone()))
             .metadata("language_model_sha256", llm_sha256)
             .overwrite(true);
         model.save_into(&mut store).map_err(|error| self.unwritable(&path, &error.to_string()))

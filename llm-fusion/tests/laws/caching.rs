@@ -32,7 +32,9 @@ fn logits(model: &UserLlm, hidden: &Tensor<3>, row: usize, slot: usize) -> Tenso
 #[test]
 fn a_decoder_gives_token_by_token_what_a_whole_pass_gives() {
     let device = Device::flex();
-    let text = [1, 2, 3, 9, 22, 4, 4, 8, 17, 5];
+    let text: Vec<u32> = (0..64).map(|n| n * 7 % 23).collect();
+    // A prompt, then one token at a time, then a few at once, then one at a time again.
+    let steps: Vec<usize> = [vec![3], vec![1; 20], vec![5, 2], vec![1; 34]].concat();
     for tiny in Tiny::all() {
         let model = tiny.open(&device);
         let user = model.read_user(&histories(&[&[2, 3, 4]], 3, &device));
@@ -40,7 +42,7 @@ fn a_decoder_gives_token_by_token_what_a_whole_pass_gives() {
             let whole = model.forward(tokens(&[&text], &device), None, user);
             let mut decoder = UserDecoder::new(&model, user);
             let mut n_read = 0;
-            for n_new in [3, 1, 1, 2, 1, 1, 1] {
+            for &n_new in &steps {
                 let logits = decoder.push(&text[n_read..n_read + n_new]);
                 n_read += n_new;
                 let expected = whole

@@ -1,0 +1,85 @@
+//! The whole of User-LLM on real data with a real language model, in ten minutes on two cores.
+//!
+//! ```text
+//! cargo run --release --example movielens
+//! cargo run --release --example movielens -- --fusion soft-prompt
+//! cargo run --release --example movielens -- --dataset movielens-1m --data DIR --strategy lora
+//! ```
+//!
+//! Fetches MovieLens 100K and SmolLM2-135M-Instruct, pretrains the user encoder, fuses it into the
+//! language model, tunes, and prints three things: the contenders' table, the table of costs, and
+//! one person's recommendations. What it trains stays in `runs/` and is taken up again from there.
+#![recursion_limit = "256"]
+
+mod support;
+
+use burn::module::Module;
+use trainer::{
+    Prepared, RunFolder, Session, Tasks, efficiency, evaluate, pretrain, report, sources, tune,
+};
+use user_llm::llm_fusion::UserLlmConfig;
+use user_llm::trainer;
+
+fn main() -> anyhow::Result<()> {
+    let setup = support::setup()?;
+    let (config, device, mut monitor) = (&setup.config, &setup.device, support::monitor());
+
+    // Load: histories in time order, a catalogue, the leave-one-out split.
+    let dataset = sources::dataset(&config.data.dataset, setup.data.as_deref(), &setup.store)?;
+    support::say(&dataset.stats().to_string());
+    let prepared = Prepared::new(dataset, config)?;
+    let run = RunFolder::open(&setup.run, config, &prepared)?;
+
+    // Pretrain: the encoder predicts every next event of every history. No labels.
+    let checkpoints = run.pretraining()?;
+    let session = Session { checkpoints: Some(&checkpoints), ..Session::new(&mut monitor) };
+    let (encoder, outcome) = pretrain(&prepared, config, device, session)?;
+    support::stop_if(outcome.is_interrupted);
+    run.save_encoder(&encoder)?;
+
+    // The contenders that need no fusion.
+    let language_model = sources::language_model(&config.llm.model, &setup.store, device)?;
+    run.describe(config, &prepared, Some(&language_model))?;
+    let (llm, tokenizer) = (&language_model.model, &language_model.tokenizer);
+    let tasks = Tasks::new(&prepared, config, tokenizer)?;
+    let mut answered = vec![
+        evaluate::popularity(&prepared, config),
+        evaluate::encoder(&prepared, config, &encoder, device),
+        evaluate::text_prompt(&prepared, config, llm, tokenizer, &tasks, &mut monitor)?,
+    ];
+
+    // Fuse and tune, in each way that was asked for.
+    let mut costs = Vec::new();
+    for config in setup.fusions() {
+        let model = UserLlmConfig::new(config.fusion.clone())
+            .with_perceiver(config.perceiver.clone())
+            .init(llm.clone().train(), encoder.clone().train());
+        let run = run.tuned_by(&config);
+        let checkpoints = run.tuning()?;
+        let session = Session { checkpoints: Some(&checkpoints), ..Session::new(&mut monitor) };
+        let (model, outcome) = tune(model, &tasks, &prepared, &config, session)?;
+        support::stop_if(outcome.is_interrupted);
+        run.save_user_llm(&model, &outcome.trained, &language_model.sha256)?;
+
+        let name = support::name_of(&config);
+        answered.push(evaluate::user_llm(&name, &prepared, &config, &model, &tasks, &mut monitor));
+        if costs.is_empty() {
+            costs = efficiency::measure(
+                &setup.lengths, 3, &prepared, &config, &language_model, &model, &tasks, &mut monitor,
+            )?;
+        }
+    }
+
+    // Print.
+    let rows: Vec<_> = answered.iter().map(|answer| evaluate::score(&prepared, answer)).collect();
+    let tables = [
+        report::contenders(&rows, &evaluate::protocol(&prepared, config)),
+        report::costs(&costs),
+        report::person(&prepared, config, &tasks.next_item.answers, &answered, 0),
+    ];
+    run.write("report.md", tables[..2].join("\n").as_bytes())?;
+    run.write_json("report.json", &(&rows, &costs))?;
+    support::say(&tables.join("\n"));
+    setup.farewell();
+    Ok(())
+}
