@@ -171,9 +171,9 @@ impl Setup {
         say(&format!(
             "{:.0} s in all; weights, checkpoints and report are in {}.\n\n\
              This was the quick run. The full one takes hours on a CPU and minutes on a GPU:\n  \
-             cargo run --release -p cli -- pretrain --config configs/movielens-1m.toml --data DIR\n  \
-             cargo run --release -p cli -- tune     --config configs/movielens-1m.toml --data DIR\n  \
-             cargo run --release -p cli -- evaluate --run runs/movielens-1m --data DIR",
+             cargo run --release --bin user-llm -- pretrain --config configs/movielens-1m.toml --data DIR\n  \
+             cargo run --release --bin user-llm -- tune     --config configs/movielens-1m.toml --data DIR\n  \
+             cargo run --release --bin user-llm -- evaluate --run runs/movielens-1m --data DIR",
             self.start.elapsed().as_secs_f64(),
             self.run.display(),
         ));

@@ -1,8 +1,8 @@
 //! Checkpoints that are whole or absent.
 //!
 //! A checkpoint is a folder `step-00000100/` with the trained weights, the optimizer's state and
-//! `state.json`, which names the SHA-256 of the others. It is written under another name, synced,
-//! and renamed, so a run that is killed at any moment leaves the one before.
+//! `state.json`, which names the SHA-256 of the others, its own beside it. It is written under
+//! another name, synced, and renamed, so a run that is killed at any moment leaves the one before.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -20,6 +20,7 @@ use crate::Error;
 const KEEP_LAST: usize = 2;
 
 const STATE: &str = "state.json";
+const STATE_HASH: &str = "state.sha256";
 const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 
@@ -29,6 +30,7 @@ pub struct Checkpoint {
     /// Steps that are done.
     pub step: usize,
     /// Best validation so far, and the step after which it was taken.
+    #[serde(with = "exact")]
     pub best: Option<(f64, usize)>,
     /// Hash of everything that must be equal for the run to go on: config, data, stage.
     pub fingerprint: String,
@@ -70,10 +72,7 @@ impl Checkpoints {
         trained: &ParamGroup,
         optimizer: &ModuleOptimizer,
     ) -> Result<PathBuf, Error> {
-        let target = self.folder.join(format!("step-{step:08}"));
-        if target.exists() {
-            return Ok(target);
-        }
+        let target = self.at(step);
         let partial = self.folder.join(format!(".step-{step:08}.partial"));
         let _ = fs::remove_dir_all(&partial);
         let write = || -> Result<(), Error> {
@@ -91,12 +90,18 @@ impl Checkpoints {
                 .collect::<Result<_, Error>>()?;
             let state = Checkpoint { step, best, fingerprint: self.fingerprint.clone(), files };
             let state = serde_json::to_vec_pretty(&state).expect("a checkpoint's state is plain");
-            let path = partial.join(STATE);
-            fs::write(&path, state).map_err(Error::io("write", &path))?;
-            for name in [MODEL, OPTIMIZER, STATE] {
+            for (name, contents) in [(STATE_HASH, hex(&Sha256::digest(&state)).as_bytes()), (STATE, &state)] {
+                let path = partial.join(name);
+                fs::write(&path, contents).map_err(Error::io("write", &path))?;
+            }
+            for name in [MODEL, OPTIMIZER, STATE_HASH, STATE] {
                 sync(&partial.join(name))?;
             }
             sync(&partial)?;
+            // What stands there, or after it, was passed over as damaged: this step came again.
+            for damaged in self.steps().into_iter().filter(|path| *path >= target) {
+                fs::remove_dir_all(&damaged).map_err(Error::io("remove", &damaged))?;
+            }
             fs::rename(&partial, &target).map_err(Error::io("rename", &partial))?;
             sync(&self.folder)
         };
@@ -163,6 +168,16 @@ impl Checkpoints {
         })
     }
 
+    /// The checkpoint after `step` steps, found to be whole.
+    ///
+    /// # Errors
+    ///
+    /// If it is damaged or not there.
+    pub fn whole(&self, step: usize) -> Result<PathBuf, Error> {
+        let path = self.at(step);
+        read_state(&path).map(|_| path)
+    }
+
     /// The folder of the checkpoint after `step` steps.
     pub fn at(&self, step: usize) -> PathBuf {
         self.folder.join(format!("step-{step:08}"))
@@ -193,10 +208,34 @@ impl Checkpoints {
     }
 }
 
+/// A figure as text: `serde_json` may read a number back that is off in its last bit.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        best: &Option<(f64, usize)>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        best.map(|(figure, step)| (format!("{figure:?}"), step)).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<(f64, usize)>, D::Error> {
+        let best = Option::<(String, usize)>::deserialize(from)?;
+        best.map(|(figure, step)| Ok((figure.parse().map_err(D::Error::custom)?, step))).transpose()
+    }
+}
+
 fn read_state(path: &Path) -> Result<Checkpoint, Error> {
     let damaged = |reason: String| Error::Checkpoint { path: path.to_path_buf(), reason };
     let file = path.join(STATE);
     let text = fs::read(&file).map_err(Error::io("read", &file))?;
+    let hash = path.join(STATE_HASH);
+    let expected = fs::read_to_string(&hash).map_err(Error::io("read", &hash))?;
+    if hex(&Sha256::digest(&text)) != expected {
+        return Err(damaged(format!("{STATE} is not what {STATE_HASH} says")));
+    }
     let state: Checkpoint =
         serde_json::from_slice(&text).map_err(|error| damaged(format!("{STATE}: {error}")))?;
     for (name, expected) in &state.files {

@@ -190,16 +190,21 @@ impl RunConfig {
             apply(&mut table, patch)?;
         }
         let mut unknown = None;
-        let config: Self = serde_ignored::deserialize(table, |path| {
+        let config: Result<Self, toml::de::Error> = serde_ignored::deserialize(table, |path| {
             unknown.get_or_insert_with(|| path.to_string());
-        })
-        .map_err(|error: toml::de::Error| fail(error.message().to_string()))?;
-        if let Some(key) = unknown {
-            let suggestion = similar_key(&config, &key);
-            return Err(Error::UnknownKey { file: file.to_string(), key, suggestion });
+        });
+        match (unknown, config) {
+            // A misspelt key is also a missing one: the misspelling is what helps.
+            (Some(key), config) => {
+                let suggestion = match &config {
+                    Ok(config) => similar_key(config, &key),
+                    Err(error) => missing_sibling(error.message(), &key),
+                };
+                Err(Error::UnknownKey { file: file.to_string(), key, suggestion })
+            }
+            (None, Ok(config)) => config.validate().map(|()| config),
+            (None, Err(error)) => Err(fail(error.to_string().trim_end().to_string())),
         }
-        config.validate()?;
-        Ok(config)
     }
 
     /// The complete file of this run.
@@ -229,7 +234,7 @@ impl RunConfig {
         for modality in &self.encoder.modalities {
             ModalityKind::named(&modality.name)?;
         }
-        if !self.encoder.d_model.is_multiple_of(self.encoder.n_heads.max(1)) {
+        if self.encoder.n_heads == 0 || !self.encoder.d_model.is_multiple_of(self.encoder.n_heads) {
             return Err(Error::value(
                 "encoder.n_heads",
                 self.encoder.n_heads,
@@ -245,20 +250,47 @@ impl RunConfig {
                 format!("`encoder.d_model` = {}", self.encoder.d_model),
             ));
         }
-        let weight = self.tuning.teacher_weight;
-        if !(0.0..=1.0).contains(&weight) {
-            return Err(Error::value("tuning.teacher_weight", weight, "from 0 to 1"));
-        }
-        for (stage, key) in [
-            (&self.pretraining, "pretraining.learning_rate"),
-            (&self.tuning.training, "tuning.training.learning_rate"),
-        ] {
-            if !(stage.learning_rate > 0.0 && stage.learning_rate <= 1.0) {
-                return Err(Error::value(key, stage.learning_rate, "above 0 and at most 1"));
+        if let Some(perceiver) = &self.perceiver {
+            at_least("perceiver.n_latents", perceiver.n_latents, 1)?;
+            if perceiver.n_heads == 0 || !perceiver.d_model.is_multiple_of(perceiver.n_heads) {
+                return Err(Error::value(
+                    "perceiver.n_heads",
+                    perceiver.n_heads,
+                    format!("a divisor of `perceiver.d_model` = {}", perceiver.d_model),
+                ));
             }
-            at_least("batch_size", stage.batch_size, 1)?;
-            at_least("steps", stage.steps, 1)?;
         }
+        let from_0_to_1 = |key, value: f64| match (0.0..=1.0).contains(&value) {
+            true => Ok(()),
+            false => Err(Error::value(key, value, "from 0 to 1")),
+        };
+        from_0_to_1("encoder.dropout_input", self.encoder.dropout_input)?;
+        from_0_to_1("encoder.dropout", self.encoder.dropout)?;
+        from_0_to_1("perceiver.dropout", self.perceiver.as_ref().map_or(0.0, |p| p.dropout))?;
+        from_0_to_1("tuning.teacher_weight", f64::from(self.tuning.teacher_weight))?;
+        from_0_to_1("tuning.genre_share", self.tuning.genre_share)?;
+        let positive = |key, value: f64| match value > 0.0 && value.is_finite() {
+            true => Ok(()),
+            false => Err(Error::value(key, value, "above 0")),
+        };
+        positive("tuning.gate_rate", self.tuning.gate_rate)?;
+        positive("tuning.encoder_rate", self.tuning.encoder_rate)?;
+        at_least("tuning.whole_model_steps", self.tuning.whole_model_steps, 1)?;
+        // The names of a stage's keys, as errors show them.
+        macro_rules! stage {
+            ($stage:expr, $section:literal) => {
+                let stage = &$stage;
+                if !(stage.learning_rate > 0.0 && stage.learning_rate <= 1.0) {
+                    let key = concat!($section, ".learning_rate");
+                    return Err(Error::value(key, stage.learning_rate, "above 0 and at most 1"));
+                }
+                at_least(concat!($section, ".batch_size"), stage.batch_size, 1)?;
+                at_least(concat!($section, ".steps"), stage.steps, 1)?;
+                from_0_to_1(concat!($section, ".warmup"), stage.warmup)?;
+            };
+        }
+        stage!(self.pretraining, "pretraining");
+        stage!(self.tuning.training, "tuning.training");
         Ok(())
     }
 }
@@ -294,18 +326,30 @@ fn apply(table: &mut toml::Table, patch: &str) -> Result<(), Error> {
 /// The known key that is most like an unknown one.
 fn similar_key(config: &RunConfig, unknown: &str) -> Option<String> {
     fn collect(prefix: &str, value: &toml::Value, keys: &mut Vec<String>) {
-        if let Some(table) = value.as_table() {
-            for (key, value) in table {
-                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                collect(&path, value, keys);
-                keys.push(path);
-            }
+        let path_of = |key: &str| match prefix {
+            "" => key.to_string(),
+            prefix => format!("{prefix}.{key}"),
+        };
+        for (key, value) in value.as_table().into_iter().flatten() {
+            collect(&path_of(key), value, keys);
+            keys.push(path_of(key));
+        }
+        for (index, value) in value.as_array().into_iter().flatten().enumerate() {
+            collect(&path_of(&index.to_string()), value, keys);
         }
     }
     let mut keys = Vec::new();
     collect("", &toml::Value::try_from(config).ok()?, &mut keys);
     let best = keys.into_iter().min_by_key(|key| distance(key, unknown))?;
     (distance(&best, unknown) <= 3).then_some(best)
+}
+
+/// The missing key that an unknown one beside it may have meant to be.
+fn missing_sibling(message: &str, unknown: &str) -> Option<String> {
+    let missing = message.strip_prefix("missing field `")?.split('`').next()?;
+    let (section, key) = unknown.rsplit_once('.').unwrap_or(("", unknown));
+    let dot = if section.is_empty() { "" } else { "." };
+    (distance(missing, key) <= 3).then(|| format!("{section}{dot}{missing}"))
 }
 
 /// Levenshtein distance.

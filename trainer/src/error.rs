@@ -61,7 +61,7 @@ pub enum Error {
     /// The loss, or the gradient, is not a number.
     #[error(
         "the {what} is {value} at step {step} of {stage}; the last good checkpoint is {checkpoint}\n\
-         lower `{stage}.learning_rate` or `{stage}.clip_norm` and resume from there"
+         lower `learning_rate` or `clip_norm` of that stage and begin again in another run folder"
     )]
     NotFinite {
         /// `loss` or `gradient norm`.

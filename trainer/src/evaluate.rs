@@ -81,10 +81,9 @@ impl<'a> Questions<'a> {
 pub fn protocol(prepared: &Prepared, config: &RunConfig) -> String {
     let dataset = &prepared.dataset;
     let all = prepared.split().users().count();
-    let taught = if prepared.test_users.len() < all { ", none of whose genres were taught" } else { "" };
     format!(
         "{}, leave-one-out (last event is the test), all {} items are candidates, seen items {}, \
-         {} of {all} users{taught}, history of the last {} events, seed {}; genre: the most \
+         {} of {all} users, none of whose genres were taught, history of the last {} events, seed {}; genre: the most \
          frequent in that history; 95 % intervals over users",
         dataset.name,
         dataset.catalogue.len(),
@@ -107,11 +106,12 @@ pub fn score(prepared: &Prepared, answered: &Answered) -> Row {
     let figure = |metric: &dyn Fn(Option<usize>) -> f64| {
         Figure::of(&ranks.iter().map(|&rank| metric(rank)).collect::<Vec<_>>())
     };
-    let genre = answered.genres.as_ref().map(|genres| {
+    let genre = answered.genres.as_ref().and_then(|genres| {
         let hits = genres.iter().zip(&questions.genres).filter_map(|(genre, truth)| {
             truth.map(|truth| f64::from(*genre == truth))
         });
-        Figure::of(&hits.collect::<Vec<_>>())
+        let hits: Vec<f64> = hits.collect();
+        (!hits.is_empty()).then(|| Figure::of(&hits))
     });
     Row {
         name: answered.name.clone(),
@@ -144,11 +144,12 @@ pub fn popularity(prepared: &Prepared, config: &RunConfig) -> Answered {
     let questions = Questions::new(prepared);
     let recommended =
         questions.excluded(config).iter().map(|excluded| top(&counts, excluded)).collect();
-    let favourite = (0..genres.len()).max_by_key(|&genre| genres[genre]).unwrap_or(0);
+    let favourite = (0..genres.len()).max_by_key(|&genre| genres[genre]);
+    let favourite = favourite.filter(|&genre| genres[genre] > 0);
     Answered {
         name: "popularity, majority genre".into(),
         recommended,
-        genres: Some(vec![favourite; questions.targets.len()]),
+        genres: favourite.map(|genre| vec![genre; questions.targets.len()]),
     }
 }
 
@@ -164,7 +165,8 @@ pub fn encoder(
     let genre_head = config.encoder.modalities.iter().position(|modality| modality.name == "genres");
     let mut recommended = Vec::new();
     let mut genres = Vec::new();
-    for (histories, excluded) in questions.histories.chunks(128).zip(excluded.chunks(128)) {
+    let n = config.evaluation.batch_size;
+    for (histories, excluded) in questions.histories.chunks(n).zip(excluded.chunks(n)) {
         let scores = item_scores(prepared, encoder, histories, device);
         recommended.extend(scores.iter().zip(excluded).map(|(scores, seen)| top(scores, seen)));
         if let Some(head) = genre_head {

@@ -30,12 +30,14 @@ impl Prepared {
     pub fn new(dataset: Dataset, config: &RunConfig) -> Result<Self, Error> {
         let mut encoder = config.encoder.clone();
         let batcher = EventBatcher::new(&dataset, &mut encoder, config.data.history_len)?;
-        let users: Vec<usize> = LeaveOneOut::new(&dataset).users().collect();
-        if users.is_empty() {
+        let split = LeaveOneOut::new(&dataset);
+        let users: Vec<usize> = split.users().collect();
+        let mut windows = split.windows(config.data.history_len, config.data.stride);
+        if users.is_empty() || windows.next().is_none() {
             return Err(Error::value(
                 "data.dataset",
                 &config.data.dataset,
-                "at least one user with three events: one to learn from, one to validate, one to test",
+                "at least one user with four events: two to learn from, one to validate, one to test",
             ));
         }
         let test_users = sample(&users, config.evaluation.users, config.seed);

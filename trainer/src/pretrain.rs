@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use datasets::{Event, Window};
+use datasets::{Event, LeaveOneOut, Window};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use user_encoder::UserEncoder;
@@ -39,6 +39,7 @@ pub fn pretrain(
 /// Next-event prediction over windows of the training part; validated by next-item NDCG@10.
 struct NextEvent<'a> {
     prepared: &'a Prepared,
+    split: LeaveOneOut<'a>,
     device: Device,
     windows: Windows,
     validation_users: Vec<usize>,
@@ -47,13 +48,15 @@ struct NextEvent<'a> {
 
 impl<'a> NextEvent<'a> {
     fn new(prepared: &'a Prepared, config: &RunConfig, device: &Device) -> Self {
-        let users: Vec<usize> = prepared.split().users().collect();
+        let split = prepared.split();
+        let users: Vec<usize> = split.users().collect();
         let TrainingConfig { validation_users, batch_size, .. } = config.pretraining.clone();
         Self {
             prepared,
+            split,
             device: device.clone().autodiff(),
             windows: Windows::new(
-                prepared.split().windows(config.data.history_len, config.data.stride).collect(),
+                split.windows(config.data.history_len, config.data.stride).collect(),
                 config.seed,
             ),
             validation_users: sample(&users, validation_users, config.seed),
@@ -64,7 +67,7 @@ impl<'a> NextEvent<'a> {
 
 impl Objective<UserEncoder> for NextEvent<'_> {
     fn loss(&mut self, encoder: &UserEncoder, step: usize) -> Tensor<1> {
-        let split = self.prepared.split();
+        let split = self.split;
         // Inputs and target together: every position predicts the event after it.
         let histories: Vec<&[Event]> = self
             .windows
@@ -77,7 +80,7 @@ impl Objective<UserEncoder> for NextEvent<'_> {
     }
 
     fn validate(&mut self, encoder: &UserEncoder) -> f64 {
-        let split = self.prepared.split();
+        let split = self.split;
         let device = self.device.clone().without_autodiff();
         let mut sum = 0.0;
         for users in self.validation_users.chunks(128) {

@@ -107,20 +107,33 @@ pub fn train<M: Module>(
         && let Some((path, state)) = checkpoints.latest()?
     {
         if let Some((_, step)) = state.best {
-            kept = Some(Checkpoints::load_model(&checkpoints.at(step), model.clone())?);
+            match checkpoints.whole(step) {
+                Ok(best) => {
+                    kept = Some(Checkpoints::load_model(&best, model.clone())?);
+                    outcome.best = state.best;
+                }
+                Err(error) => tracing::warn!("the best weights are lost: {error}"),
+            }
         }
         model = Checkpoints::load_model(&path, model)?;
         optimizer = Checkpoints::load_optimizer(&path, optimizer)?;
         for _ in 0..state.step {
             scheduler.step();
         }
-        (outcome.steps, outcome.best) = (state.step, state.best);
+        outcome.steps = state.step;
         tracing::info!("{stage} goes on from {}", path.display());
     }
 
     monitor.begin(stage, outcome.steps, config.steps);
     let mut last_saved = outcome.steps;
-    while outcome.steps < config.steps {
+    // Asked before a step, so that a stage that is over stays over when it is taken up again.
+    let is_over = |outcome: &Outcome| {
+        let waited = outcome.best.map_or(0, |(_, at)| outcome.steps - at);
+        let is_hopeless =
+            config.patience > 0 && waited >= config.patience * config.validate_every.max(1);
+        outcome.steps >= config.steps || is_hopeless
+    };
+    while !is_over(&outcome) {
         let step = outcome.steps;
         device.seed(mix(*seed, step as u64));
         let loss = objective.loss(&model, step);
@@ -157,9 +170,10 @@ pub fn train<M: Module>(
             }));
         }
 
-        let is_last = outcome.steps == config.steps;
         let mut is_better = false;
-        if config.validate_every > 0 && (outcome.steps.is_multiple_of(config.validate_every) || is_last) {
+        let is_validated = outcome.steps.is_multiple_of(config.validate_every.max(1))
+            || outcome.steps == config.steps;
+        if config.validate_every > 0 && is_validated {
             let figure = objective.validate(&model.valid());
             is_better = outcome.best.is_none_or(|(best, _)| figure > best);
             if is_better {
@@ -173,6 +187,7 @@ pub fn train<M: Module>(
                 }));
             }
         }
+        let is_last = is_over(&outcome);
         let is_stopped = monitor.is_stopped();
         let is_due = config.checkpoint_every > 0 && outcome.steps.is_multiple_of(config.checkpoint_every);
         if let Some(checkpoints) = checkpoints
@@ -183,10 +198,6 @@ pub fn train<M: Module>(
         }
         if is_stopped && !is_last {
             outcome.is_interrupted = true;
-            break;
-        }
-        let waited = outcome.best.map_or(0, |(_, at)| outcome.steps - at);
-        if config.patience > 0 && waited >= config.patience * config.validate_every.max(1) {
             break;
         }
     }

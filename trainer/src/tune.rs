@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ParamGroup};
 use burn::tensor::{Device, Tensor};
-use datasets::{Event, Window};
+use datasets::{Event, LeaveOneOut, Window};
 use llm::Tokenizer;
 use llm::ranking::{BeamConfig, beam_search};
 use llm_fusion::{AnswerLoss, AnswerTargets, Trunk, TuningStrategy, UserLlm, UserReader};
@@ -119,6 +119,7 @@ impl Trunks {
 /// The tuning objective: next items and favourite genres, in turns.
 struct Answering<'a> {
     prepared: &'a Prepared,
+    split: LeaveOneOut<'a>,
     config: &'a RunConfig,
     tasks: &'a Tasks,
     trunks: Trunks,
@@ -126,6 +127,7 @@ struct Answering<'a> {
     device: Device,
     windows: Windows,
     genre_windows: Windows,
+    teaches_genres: bool,
     validation_users: Vec<usize>,
 }
 
@@ -142,17 +144,26 @@ impl<'a> Answering<'a> {
             split.windows(config.data.history_len, config.data.stride).collect();
         // Windows of one person overlap, and so do their favourite genres: people whose genre is
         // tested have none of theirs taught.
-        let untested = |window: &&Window| prepared.test_users.binary_search(&window.user).is_err();
-        let genre_windows: Vec<Window> = windows.iter().filter(untested).copied().collect();
+        let is_taught = |window: &&Window| {
+            let history = &split.train(window.user)[window.start..window.end];
+            prepared.test_users.binary_search(&window.user).is_err()
+                && prepared.favourite_genre(history).is_some()
+        };
+        let genre_windows: Vec<Window> = windows.iter().filter(is_taught).copied().collect();
+        if genre_windows.is_empty() && config.tuning.genre_share > 0.0 {
+            tracing::warn!("everybody is tested: no favourite genre is left to be taught");
+        }
         let users: Vec<usize> = split.users().collect();
         Self {
             prepared,
+            split,
             config,
             tasks,
             trunks: Trunks::new(model, tasks, config.tuning.strategy),
             teacher,
             device: model.device(),
             windows: Windows::new(windows, config.seed),
+            teaches_genres: !genre_windows.is_empty(),
             genre_windows: Windows::new(genre_windows, config.seed),
             validation_users: sample(&users, config.tuning.training.validation_users, config.seed),
         }
@@ -161,11 +172,11 @@ impl<'a> Answering<'a> {
     /// Whether a step teaches the favourite genre: spread evenly, at the configured share.
     fn is_genre_step(&self, step: usize) -> bool {
         let share = self.config.tuning.genre_share;
-        ((step + 1) as f64 * share).floor() > (step as f64 * share).floor()
+        self.teaches_genres && ((step + 1) as f64 * share).floor() > (step as f64 * share).floor()
     }
 
     fn next_item_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
-        let split = self.prepared.split();
+        let split = self.split;
         let windows = self.windows.batch(step, self.config.tuning.training.batch_size);
         let histories: Vec<&[Event]> =
             windows.iter().map(|window| &split.train(window.user)[window.start..window.end]).collect();
@@ -190,7 +201,7 @@ impl<'a> Answering<'a> {
     }
 
     fn favourite_genre_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
-        let split = self.prepared.split();
+        let split = self.split;
         let windows = self.genre_windows.batch(step, self.config.tuning.training.batch_size);
         let (histories, answers): (Vec<&[Event]>, Vec<Vec<usize>>) = windows
             .iter()
@@ -230,7 +241,7 @@ impl Objective<UserLlm> for Answering<'_> {
     }
 
     fn validate(&mut self, model: &UserLlm) -> f64 {
-        let split = self.prepared.split();
+        let split = self.split;
         let trunks = Trunks::new(model, self.tasks, self.config.tuning.strategy);
         let mut sum = 0.0;
         for users in self.validation_users.chunks(self.config.evaluation.batch_size) {
