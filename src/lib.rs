@@ -49,3 +49,8 @@ pub use user_encoder;
 pub use llm;
 pub use llm_fusion;
 pub use trainer;
+
+/// The README's code, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

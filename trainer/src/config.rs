@@ -276,21 +276,29 @@ impl RunConfig {
         positive("tuning.gate_rate", self.tuning.gate_rate)?;
         positive("tuning.encoder_rate", self.tuning.encoder_rate)?;
         at_least("tuning.whole_model_steps", self.tuning.whole_model_steps, 1)?;
-        // The names of a stage's keys, as errors show them.
-        macro_rules! stage {
-            ($stage:expr, $section:literal) => {
-                let stage = &$stage;
-                if !(stage.learning_rate > 0.0 && stage.learning_rate <= 1.0) {
-                    let key = concat!($section, ".learning_rate");
-                    return Err(Error::value(key, stage.learning_rate, "above 0 and at most 1"));
-                }
-                at_least(concat!($section, ".batch_size"), stage.batch_size, 1)?;
-                at_least(concat!($section, ".steps"), stage.steps, 1)?;
-                from_0_to_1(concat!($section, ".warmup"), stage.warmup)?;
-            };
+        let stages = [
+            (&self.pretraining, [
+                "pretraining.learning_rate",
+                "pretraining.batch_size",
+                "pretraining.steps",
+                "pretraining.warmup",
+            ]),
+            (&self.tuning.training, [
+                "tuning.training.learning_rate",
+                "tuning.training.batch_size",
+                "tuning.training.steps",
+                "tuning.training.warmup",
+            ]),
+        ];
+        for (stage, [learning_rate, batch_size, steps, warmup]) in stages {
+            if !(stage.learning_rate > 0.0 && stage.learning_rate <= 1.0) {
+                let found = stage.learning_rate;
+                return Err(Error::value(learning_rate, found, "above 0 and at most 1"));
+            }
+            at_least(batch_size, stage.batch_size, 1)?;
+            at_least(steps, stage.steps, 1)?;
+            from_0_to_1(warmup, stage.warmup)?;
         }
-        stage!(self.pretraining, "pretraining");
-        stage!(self.tuning.training, "tuning.training");
         Ok(())
     }
 }

@@ -32,7 +32,7 @@ pub use config::{
 };
 pub use error::Error;
 pub use events::EventBatcher;
-pub use monitor::{Monitor, Silent, Terminal};
+pub use monitor::{Dashboard, Monitor, Silent, Terminal};
 pub use prepared::Prepared;
 pub use pretrain::pretrain;
 pub use prompts::Answers;

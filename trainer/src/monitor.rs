@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+mod dashboard;
+
+pub use dashboard::Dashboard;
+
 /// Told how a long job goes on; asked whether it should stop.
 pub trait Monitor {
     /// A stage of `total` steps begins, `done` of them done already.
@@ -38,12 +42,18 @@ pub struct Terminal {
     bar: Option<ProgressBar>,
     plain: Plain,
     stop: fn() -> bool,
+    is_plain: bool,
 }
 
 impl Terminal {
     /// Watch, and stop when `stop` says so.
     pub fn new(stop: fn() -> bool) -> Self {
-        Self { bar: None, plain: Plain::default(), stop }
+        Self { bar: None, plain: Plain::default(), stop, is_plain: false }
+    }
+
+    /// The same with plain lines wherever it is shown.
+    pub fn plain(stop: fn() -> bool) -> Self {
+        Self { is_plain: true, ..Self::new(stop) }
     }
 }
 
@@ -70,7 +80,7 @@ impl Monitor for Terminal {
             done_before: done,
             total,
         };
-        if std::io::stderr().is_terminal() {
+        if !self.is_plain && std::io::stderr().is_terminal() {
             let style = "{prefix:24} {wide_bar} {pos}/{len} {per_sec} {eta} left  {msg}";
             let style = ProgressStyle::with_template(style).expect("the template is constant");
             let bar = ProgressBar::new(total as u64).with_style(style).with_prefix(stage.to_string());

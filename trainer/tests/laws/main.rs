@@ -1,0 +1,9 @@
+//! What training and evaluation promise, on data and models of a size for seconds.
+#![recursion_limit = "256"]
+
+mod checkpoints;
+mod evaluation;
+mod loops;
+mod resume;
+mod run_folder;
+mod toy;
