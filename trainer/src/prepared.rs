@@ -32,8 +32,8 @@ impl Prepared {
         let batcher = EventBatcher::new(&dataset, &mut encoder, config.data.history_len)?;
         let split = LeaveOneOut::new(&dataset);
         let users: Vec<usize> = split.users().collect();
-        let mut windows = split.windows(config.data.history_len, config.data.stride);
-        if users.is_empty() || windows.next().is_none() {
+        let can_train = (0..dataset.histories.len()).any(|user| split.train(user).len() > 1);
+        if users.is_empty() || !can_train {
             return Err(Error::value(
                 "data.dataset",
                 &config.data.dataset,

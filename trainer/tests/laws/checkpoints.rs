@@ -1,0 +1,1 @@
+//! Checkpoints are whole or absent.
