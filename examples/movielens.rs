@@ -60,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         let (model, outcome) = tune(model, &tasks, &prepared, &config, session)?;
         support::stop_if(outcome.is_interrupted);
         run.save_user_llm(&model, &outcome.trained, &language_model.sha256)?;
+        let model = model.materialize(); // adapters, if any, merged into the weights
 
         let name = support::name_of(&config);
         answered.push(evaluate::user_llm(&name, &prepared, &config, &model, &tasks, &mut monitor));

@@ -268,7 +268,7 @@ pub fn user_llm(
     monitor: &mut dyn Monitor,
 ) -> Answered {
     let questions = Questions::new(prepared);
-    let trunks = Trunks::new(model, tasks, config.tuning.strategy);
+    let trunks = Trunks::new(model, tasks, &config.tuning);
     let mut recommended = Vec::new();
     let mut genres = Vec::new();
     monitor.begin(name, 0, questions.histories.len());

@@ -156,9 +156,9 @@ impl RunFolder {
     ///
     /// If it cannot be written.
     pub fn save_encoder(&self, encoder: &UserEncoder) -> Result<(), Error> {
-        let path = self.path.join(ENCODER);
-        let mut store = SafetensorsStore::from_file(&path).overwrite(true);
-        encoder.save_into(&mut store).map_err(|error| self.unwritable(&path, &error.to_string()))
+        self.save_whole(ENCODER, |path| {
+            encoder.save_into(&mut SafetensorsStore::from_file(path).overwrite(true))
+        })
     }
 
     /// The pretrained encoder, if there is one.
@@ -189,12 +189,13 @@ impl RunFolder {
     ///
     /// If they cannot be written.
     pub fn save_user_llm(&self, model: &UserLlm, trained: &[(String, usize)], llm_sha256: &str) -> Result<(), Error> {
-        let path = self.weights();
-        let mut store = SafetensorsStore::from_file(&path)
-            .with_full_paths(trained.iter().map(|(path, _)| path.clone()))
-            .metadata("language_model_sha256", llm_sha256)
-            .overwrite(true);
-        model.save_into(&mut store).map_err(|error| self.unwritable(&path, &error.to_string()))
+        self.save_whole(&format!("{}.safetensors", self.tuning), |path| {
+            let mut store = SafetensorsStore::from_file(path)
+                .with_full_paths(trained.iter().map(|(path, _)| path.clone()))
+                .metadata("language_model_sha256", llm_sha256)
+                .overwrite(true);
+            model.save_into(&mut store)
+        })
     }
 
     /// The tuned model: the language model and encoder it began with, and what tuning trained.
@@ -223,7 +224,8 @@ impl RunFolder {
         let result = model.load_from(&mut SafetensorsStore::from_file(&path).allow_partial(true));
         match result {
             Ok(result) if result.unused.is_empty() && result.applied.len() == expected => {
-                Ok(model.valid())
+                // Adapters are merged once, instead of in every forward pass.
+                Ok(model.valid().materialize())
             }
             Ok(result) => Err(unfit(
                 &path,
@@ -275,8 +277,30 @@ impl RunFolder {
         self.path.join(format!("{}.safetensors", self.tuning))
     }
 
-    fn unwritable(&self, path: &Path, error: &str) -> Error {
-        Error::RunFolder { path: path.to_path_buf(), reason: format!("cannot be written: {error}") }
+    /// Write weights under another name, and rename: a run that is killed, or a disk that is full,
+    /// leaves the file that was there.
+    fn save_whole<E: std::fmt::Display>(
+        &self,
+        name: &str,
+        save: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), Error> {
+        let (path, partial) = (self.path.join(name), self.path.join(format!(".partial.{name}")));
+        let result = save(&partial).map_err(|error| Error::RunFolder {
+            path: path.clone(),
+            reason: format!("cannot be written: {error}"),
+        });
+        let result = result.and_then(|()| {
+            let rename = || -> std::io::Result<()> {
+                File::open(&partial)?.sync_all()?;
+                fs::rename(&partial, &path)?;
+                File::open(&self.path)?.sync_all()
+            };
+            rename().map_err(Error::io("write", &path))
+        });
+        if result.is_err() {
+            let _ = fs::remove_file(&partial);
+        }
+        result
     }
 }
 

@@ -4,15 +4,15 @@ use burn::module::{Module, ParamGroup};
 use burn::tensor::{Device, Tensor};
 use datasets::{Event, LeaveOneOut, Window};
 use llm::Tokenizer;
-use llm::ranking::{BeamConfig, beam_search};
-use llm_fusion::{AnswerLoss, AnswerTargets, Trunk, TuningStrategy, UserLlm, UserReader};
+use llm::ranking::{BeamConfig, Normalisation, beam_search};
+use llm_fusion::{AnswerLoss, AnswerTargets, Trunk, UserLlm, UserReader};
 use user_encoder::UserEncoder;
 
 use crate::prepared::sample;
 use crate::pretrain::{Windows, item_scores, seen};
 use crate::prompts::Answers;
 use crate::train::{Objective, Outcome, Session, Stage, train};
-use crate::{Error, Prepared, RunConfig};
+use crate::{Error, Prepared, RunConfig, TuningConfig};
 
 /// A question with its answers, ready for the language model.
 #[derive(Clone, Debug)]
@@ -103,10 +103,12 @@ pub(crate) struct Trunks {
 }
 
 impl Trunks {
-    /// Compute them if the strategy leaves the language model alone and something lies below the
-    /// lowest fused block.
-    pub(crate) fn new(model: &UserLlm, tasks: &Tasks, strategy: TuningStrategy) -> Self {
-        let is_shared = strategy.freezes_language_model() && model.lowest_fused() > 0;
+    /// Compute them if the strategy leaves the language model alone, something lies below the
+    /// lowest fused block, and only open nodes are asked for.
+    pub(crate) fn new(model: &UserLlm, tasks: &Tasks, tuning: &TuningConfig) -> Self {
+        let is_shared = tuning.strategy.freezes_language_model()
+            && tuning.normalisation == Normalisation::Trie
+            && model.lowest_fused() > 0;
         let trunk = |task: &Task| is_shared.then(|| model.trunk(&task.prompt, &task.answers.trie));
         Self { next_item: trunk(&tasks.next_item), favourite_genre: trunk(&tasks.favourite_genre) }
     }
@@ -159,7 +161,7 @@ impl<'a> Answering<'a> {
             split,
             config,
             tasks,
-            trunks: Trunks::new(model, tasks, config.tuning.strategy),
+            trunks: Trunks::new(model, tasks, &config.tuning),
             teacher,
             device: model.device(),
             windows: Windows::new(windows, config.seed),
@@ -242,7 +244,7 @@ impl Objective<UserLlm> for Answering<'_> {
 
     fn validate(&mut self, model: &UserLlm) -> f64 {
         let split = self.split;
-        let trunks = Trunks::new(model, self.tasks, self.config.tuning.strategy);
+        let trunks = Trunks::new(model, self.tasks, &self.config.tuning);
         let mut sum = 0.0;
         for users in self.validation_users.chunks(self.config.evaluation.batch_size) {
             let parts: Vec<(&[Event], &Event)> =
