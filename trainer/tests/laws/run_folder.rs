@@ -1,1 +1,153 @@
-//! Checkpoints are whole or absent.
+//! A run's folder gives back what was put into it.
+
+use std::fs;
+
+use burn::module::Module;
+use burn::tensor::{Device, TensorData};
+use llm_fusion::UserLlm;
+use trainer::{Prepared, RunConfig, RunFolder, Session, Silent, pretrain, tune};
+
+use crate::toy;
+
+fn open(folder: &tempfile::TempDir, config: &RunConfig, prepared: &Prepared) -> RunFolder {
+    RunFolder::open(folder.path(), config, prepared).unwrap()
+}
+
+/// What the model answers to a few tokens with the first test user attached.
+fn logits(model: &UserLlm, prepared: &Prepared) -> TensorData {
+    let device = model.device();
+    let (history, _) = prepared.split().test(prepared.test_users[0]).unwrap();
+    let user = model.read_user(&prepared.batcher.batch(&[prepared.batcher.latest(history)], &device));
+    let tokens = burn::tensor::Tensor::from_data([[1_i64, 5, 9]], &device);
+    model.forward(tokens, None, Some(&user)).into_data()
+}
+
+#[test]
+fn a_pretrained_encoder_comes_back_bit_for_bit() {
+    let _alone = toy::alone();
+    let config = toy::config(&[]);
+    let prepared = toy::prepared(&config);
+    let folder = tempfile::tempdir().unwrap();
+    let run = open(&folder, &config, &prepared);
+    let mut silent = Silent;
+    let session = Session::new(&mut silent);
+    let (encoder, _) = pretrain(&prepared, &config, &Device::flex(), session).unwrap();
+    run.save_encoder(&encoder).unwrap();
+    let again = run.load_encoder(&prepared, &Device::flex()).unwrap();
+    assert_eq!(toy::parameters(&encoder), toy::parameters(&again));
+}
+
+fn assert_a_tuned_model_comes_back(patches: &[&str], file: &str) {
+    let _alone = toy::alone();
+    let config = toy::config(patches);
+    let prepared = toy::prepared(&config);
+    let tasks = toy::tasks(&prepared, &config);
+    let folder = tempfile::tempdir().unwrap();
+    let run = open(&folder, &config, &prepared);
+    let model = toy::user_llm(&prepared, &config);
+    run.save_encoder(&model.encoder.valid()).unwrap();
+
+    let mut silent = Silent;
+    let (tuned, outcome) =
+        tune(model, &tasks, &prepared, &config, Session::new(&mut silent)).unwrap();
+    let trained: Vec<_> = outcome.trained.clone();
+    run.save_user_llm(&tuned, &trained, "hash").unwrap();
+    assert!(folder.path().join(file).is_file(), "{file} is not there");
+
+    let llm = toy::language_model(&Device::flex().autodiff()).valid();
+    let again = run.load_user_llm(&config, &prepared, llm).unwrap();
+    assert_eq!(logits(&tuned, &prepared), logits(&again, &prepared));
+}
+
+#[test]
+fn a_model_tuned_by_enc_answers_the_same_after_loading() {
+    assert_a_tuned_model_comes_back(&[], "enc-cross-attention.safetensors");
+}
+
+#[test]
+fn a_model_tuned_by_adapters_answers_the_same_after_loading() {
+    assert_a_tuned_model_comes_back(&["tuning.strategy=lora"], "lora-cross-attention.safetensors");
+}
+
+#[test]
+fn a_soft_prompt_tuned_whole_answers_the_same_after_loading() {
+    let patches = ["tuning.strategy=full", "fusion.kind=soft-prompt"];
+    assert_a_tuned_model_comes_back(&patches, "full-soft-prompt.safetensors");
+}
+
+#[test]
+fn a_file_that_is_missing_says_which_command_makes_it() {
+    let _alone = toy::alone();
+    let config = toy::config(&[]);
+    let prepared = toy::prepared(&config);
+    let folder = tempfile::tempdir().unwrap();
+    let message = RunFolder::config(folder.path(), &[]).unwrap_err().to_string();
+    assert!(message.contains("`user-llm pretrain`"), "{message}");
+
+    let run = open(&folder, &config, &prepared);
+    let device = Device::flex();
+    let message = run.load_encoder(&prepared, &device).unwrap_err().to_string();
+    assert!(message.contains("encoder.safetensors") && message.contains("`user-llm pretrain`"), "{message}");
+    let llm = toy::language_model(&device);
+    let message = run.load_user_llm(&config, &prepared, llm).unwrap_err().to_string();
+    assert!(message.contains("enc-cross-attention.safetensors") && message.contains("`user-llm tune`"), "{message}");
+}
+
+#[test]
+fn weights_of_another_shape_or_that_are_no_weights_are_refused() {
+    let _alone = toy::alone();
+    let config = toy::config(&[]);
+    let prepared = toy::prepared(&config);
+    let folder = tempfile::tempdir().unwrap();
+    let run = open(&folder, &config, &prepared);
+    let device = Device::flex();
+    run.save_encoder(&prepared.new_encoder(&device)).unwrap();
+
+    let wider = toy::prepared(&toy::config(&["encoder.d_model=12", "perceiver.d_model=12"]));
+    let message = run.load_encoder(&wider, &device).unwrap_err().to_string();
+    assert!(message.contains("do not fit this config and data"), "{message}");
+    fs::write(folder.path().join("encoder.safetensors"), "no weights").unwrap();
+    let message = run.load_encoder(&prepared, &device).unwrap_err().to_string();
+    assert!(message.contains("encoder.safetensors"), "{message}");
+}
+
+#[test]
+fn a_folder_remembers_its_config_and_refuses_another_pretraining() {
+    let _alone = toy::alone();
+    let config = toy::config(&[]);
+    let prepared = toy::prepared(&config);
+    let folder = tempfile::tempdir().unwrap();
+    let run = open(&folder, &config, &prepared);
+    let mut silent = Silent;
+    let checkpoints = run.pretraining().unwrap();
+    let session = Session { checkpoints: Some(&checkpoints), ..Session::new(&mut silent) };
+    pretrain(&prepared, &config, &Device::flex(), session).unwrap();
+
+    let again = RunFolder::config(folder.path(), &["tuning.answers=1".into()]).unwrap();
+    assert_eq!(again.tuning.answers, 1);
+    assert_eq!(again.pretraining.steps, config.pretraining.steps);
+    open(&folder, &again, &prepared);
+
+    let other = toy::config(&["pretraining.steps=11"]);
+    let message = RunFolder::open(folder.path(), &other, &prepared).unwrap_err().to_string();
+    assert!(message.contains("another config or other data"), "{message}");
+}
+
+#[test]
+fn the_vocabulary_and_the_metrics_can_be_read_back() {
+    let _alone = toy::alone();
+    let config = toy::config(&[]);
+    let prepared = toy::prepared(&config);
+    let folder = tempfile::tempdir().unwrap();
+    let run = open(&folder, &config, &prepared);
+    for step in 1..3 {
+        run.log(&serde_json::json!({ "step": step })).unwrap();
+    }
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!(read("metrics.jsonl"), "{\"step\":1}\n{\"step\":2}\n");
+    let vocabulary: serde_json::Value = serde_json::from_str(&read("vocabulary.json")).unwrap();
+    assert_eq!(vocabulary["ratings"], serde_json::json!([2.5, 3.0, 4.0, 5.0]));
+    assert_eq!(vocabulary["genres"], serde_json::json!(["Crime", "Drama", "Noir", "War"]));
+    assert_eq!(vocabulary["items"].as_array().unwrap().len(), 19);
+    assert_eq!(vocabulary["items"][18], "18");
+}

@@ -175,7 +175,7 @@ pub(crate) fn tasks(prepared: &Prepared, config: &RunConfig) -> Tasks {
 /// The same language model at every call.
 pub(crate) fn language_model(device: &Device) -> LanguageModel {
     device.seed(3);
-    LanguageModelConfig::new(96, 12, 2, 2, 1, 6, 14).init(device)
+    drawn(LanguageModelConfig::new(96, 12, 2, 2, 1, 6, 14).init(device))
 }
 
 /// The same fused model at every call, with open gates.
@@ -186,10 +186,16 @@ pub(crate) fn user_llm(prepared: &Prepared, config: &RunConfig) -> UserLlm {
     let model = UserLlmConfig::new(config.fusion.clone())
         .with_perceiver(config.perceiver.clone())
         .init(llm, encoder);
-    open_gates(model)
+    drawn(open_gates(model))
 }
 
-pub(crate) fn open_gates(mut model: UserLlm) -> UserLlm {
+/// Random weights are drawn when they are first read: do it here, in the order of the module.
+fn drawn<M: Module>(model: M) -> M {
+    parameters(&model);
+    model
+}
+
+fn open_gates(mut model: UserLlm) -> UserLlm {
     for fusion in model.fusion.iter_mut().flatten() {
         fusion.gate = fusion.gate.take().map(|gate| gate.map(|gate| gate.ones_like()));
     }
