@@ -1,1 +1,66 @@
-fn main() {}
+//! `user-llm`: the command line of User-LLM.
+//!
+//! Here alone the environment is read, the device is chosen, and anything is printed.
+#![recursion_limit = "256"]
+
+mod arguments;
+mod config;
+mod data;
+mod doctor;
+mod evaluate;
+mod failure;
+mod generate;
+mod interrupt;
+mod logging;
+mod output;
+mod recommend;
+mod runs;
+mod training;
+mod workplace;
+
+use std::process::ExitCode;
+
+use arguments::{Command, Options};
+use clap::Parser;
+use workplace::Workplace;
+
+/// How a command that did not fail has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It did what was asked.
+    Done,
+    /// Somebody pressed Ctrl-C, and all is saved.
+    Interrupted,
+    /// It looked for problems and found one.
+    Problem,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    logging::start(options.global.verbose);
+    let ended = interrupt::listen().and_then(|()| run(options));
+    logging::flush();
+    match ended {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Problem) => ExitCode::FAILURE,
+        Ok(Ended::Interrupted) => ExitCode::from(interrupt::EXIT_CODE),
+        Err(error) => {
+            output::note(&failure::tell(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> anyhow::Result<Ended> {
+    let workplace = Workplace::new(options.global);
+    match options.command {
+        Command::Data(data) => data::run(&workplace, data.command),
+        Command::Config(config) => config::run(&config),
+        Command::Pretrain(training) => training::pretrain(&workplace, &training),
+        Command::Tune(tune) => training::tune(&workplace, &tune),
+        Command::Evaluate(evaluate) => evaluate::run(&workplace, &evaluate),
+        Command::Recommend(recommend) => recommend::run(&workplace, &recommend),
+        Command::Generate(generate) => generate::run(&workplace, &generate),
+        Command::Doctor => doctor::run(&workplace),
+    }
+}

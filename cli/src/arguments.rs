@@ -1,0 +1,334 @@
+//! What can be typed, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use trainer::backend::BACKENDS;
+
+const EXAMPLES: &str = "\
+EXAMPLES
+  From nothing to recommendations, on a laptop in about ten minutes:
+    user-llm data fetch movielens-100k
+    user-llm pretrain
+    user-llm tune
+    user-llm evaluate
+    user-llm recommend --user 42
+
+  Your own copy of the data, and a run file of your own:
+    user-llm config > run.toml
+    user-llm pretrain --config run.toml --data ~/ml-1m --run runs/mine
+    user-llm tune     --run runs/mine --data ~/ml-1m --strategy lora
+
+  Ask about a person:
+    user-llm generate --user 42 --prompt \"Which film should I watch tonight?\"
+
+  Something does not work:
+    user-llm doctor
+
+Every command has examples of its own: user-llm tune --help";
+
+/// A language model that reads user embeddings in place of a history written as text.
+///
+/// First the user encoder learns from histories alone (`pretrain`); then the language model learns
+/// to read what it says of a person (`tune`). A run is one file (`config`) and one folder, which
+/// holds weights, checkpoints and reports. Whatever is stopped goes on where it was when the same
+/// command is given again.
+#[derive(Parser, Debug)]
+#[command(name = "user-llm", version, after_long_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Global {
+    /// What computes; `user-llm doctor` says what is there
+    #[arg(long, global = true, default_value = "flex", value_name = "SPEC", help = format!("What computes: {BACKENDS} (`user-llm doctor` says what is there)"))]
+    pub(crate) backend: String,
+    /// Folder of datasets and models [default: $USER_LLM_CACHE, else ~/.cache/user-llm]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Fetch nothing: only what is in the cache, and what is given by path
+    #[arg(long, global = true)]
+    pub(crate) offline: bool,
+    /// Plain lines in place of dashboard and bars
+    #[arg(long, global = true)]
+    pub(crate) plain: bool,
+    /// Say more on standard error; twice for details
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Fetch datasets and models, or look at a dataset
+    Data(DataArgs),
+    /// Print a complete run file
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm config > run.toml
+  user-llm config --set pretraining.steps=2000 --set tuning.strategy=lora
+  user-llm config --from runs/mine/config.toml --set seed=7")]
+    Config(ConfigArgs),
+    /// Teach the user encoder from histories alone: the first stage
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm pretrain
+  user-llm pretrain --data ~/ml-100k --set pretraining.steps=2000
+  user-llm pretrain --config run.toml --run runs/mine --backend cuda
+
+Ctrl-C saves a checkpoint and ends; the same command goes on from there.")]
+    Pretrain(TrainingArgs),
+    /// Teach the language model to read user embeddings: the second stage
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm tune
+  user-llm tune --fusion soft-prompt
+  user-llm tune --run runs/mine --data ~/ml-1m --strategy lora
+
+Each strategy and fusion is kept by itself, and all share the run's pretrained encoder.
+Ctrl-C saves a checkpoint and ends; the same command goes on from there.")]
+    Tune(TuneArgs),
+    /// Compare popularity, encoder, text prompt and all tuned models on the same users
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm evaluate
+  user-llm evaluate --run runs/mine --data ~/ml-1m --no-text
+  user-llm evaluate --costs --users 50
+
+Prints the tables with their protocol, and writes report.md and report.json into the run's folder.")]
+    Evaluate(EvaluateArgs),
+    /// Recommend items to a person
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm recommend --user 42
+  user-llm recommend --user 42 --k 20 --model encoder --run runs/mine --data ~/ml-1m
+  user-llm recommend --user 42 --json | jq '.items[].title'")]
+    Recommend(RecommendArgs),
+    /// Let the language model answer with a person's embeddings attached
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm generate --user 42 --prompt \"What should I watch tonight?\"
+  user-llm generate --user 42 --prompt \"Next film:\" --raw --max-tokens 12
+  user-llm generate --user 42 --prompt \"Describe my taste.\" --temperature 0.7 --top-p 0.9 --seed 1")]
+    Generate(GenerateArgs),
+    /// Look at this machine: version, backends, devices, cache, pip
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm doctor
+  user-llm doctor --backend wgpu
+
+Ends with 1 if the backend that was asked for does not work.")]
+    Doctor,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataArgs {
+    #[command(subcommand)]
+    pub(crate) command: DataCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum DataCommand {
+    /// Fetch a dataset or model into the cache; without a name, list them
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm data fetch
+  user-llm data fetch movielens-100k
+  user-llm data fetch smollm2-135m-instruct --cache /mnt/big/cache
+
+A download that was cut off goes on where it was. What arrives is checked by size and SHA-256.")]
+    Fetch {
+        /// A name from the list
+        name: Option<String>,
+    },
+    /// Count what is in a dataset
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm data stats movielens-100k
+  user-llm data stats ~/ml-1m.zip --json")]
+    Stats {
+        /// A known name, fetched if need be, or a folder or zip of MovieLens files
+        dataset: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigArgs {
+    /// Begin with this run file [default: the quick run on MovieLens 100K]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: Option<PathBuf>,
+    /// Change a key, as in --set pretraining.steps=100; can be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TrainingArgs {
+    /// Run file [default: the run folder's own, else the quick run on MovieLens 100K]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Change a key, as in --set pretraining.steps=100; can be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// A folder or zip that holds the dataset already, in place of fetching it
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
+    /// Folder of the run [default: runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TuneArgs {
+    #[command(flatten)]
+    pub(crate) training: TrainingArgs,
+    /// What trains: short for --set tuning.strategy=…
+    #[arg(long, value_enum)]
+    pub(crate) strategy: Option<Strategy>,
+    /// The way into the language model: short for --set fusion.kind=…
+    #[arg(long, value_enum)]
+    pub(crate) fusion: Option<Fusion>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Strategy {
+    /// Everything
+    Full,
+    /// Adapters on the language model, the encoder, the fresh parts
+    Lora,
+    /// The encoder and the fresh parts; the language model is frozen
+    Enc,
+    /// The fresh parts: projector, Perceiver, cross-attention
+    Proj,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Fusion {
+    /// Inside the language model's blocks
+    CrossAttention,
+    /// Before the prompt
+    SoftPrompt,
+}
+
+/// A run that is there.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// Folder of the run [default: the only one in runs/]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: Option<PathBuf>,
+    /// The dataset that the run was made with, where it was given by path
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EvaluateArgs {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Leave the text prompt out: it is the slowest
+    #[arg(long)]
+    pub(crate) no_text: bool,
+    /// Measure what a question costs, too
+    #[arg(long)]
+    pub(crate) costs: bool,
+    /// Only so many of the run's test users
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) users: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Recommender {
+    /// The user encoder's own item head
+    Encoder,
+    /// The language model that reads user embeddings
+    UserLlm,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RecommendArgs {
+    /// The person's id, as the data files spell it
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: String,
+    /// How many items
+    #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) k: u16,
+    /// Who recommends [default: user-llm if the run is tuned, else encoder]
+    #[arg(long, value_enum)]
+    pub(crate) model: Option<Recommender>,
+    /// Which tuned model, where the run has several, as in enc-cross-attention
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tuning: Option<String>,
+    /// Items of the history, too
+    #[arg(long)]
+    pub(crate) include_seen: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GenerateArgs {
+    /// The person's id, as the data files spell it
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: String,
+    /// What is asked
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: String,
+    /// Give the prompt as it is, not as a turn of a conversation
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// At most so many tokens
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: u32,
+    /// Above 0 tokens are drawn at random: below 1 is bolder, above 1 more varied
+    #[arg(long, default_value_t = 0.0, value_name = "T", value_parser = temperature)]
+    pub(crate) temperature: f64,
+    /// Draw from so many of the likeliest tokens; 0 is all of them
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) top_k: usize,
+    /// Draw from the likeliest tokens whose probabilities add up to this
+    #[arg(long, default_value_t = 1.0, value_name = "P", value_parser = probability)]
+    pub(crate) top_p: f64,
+    /// Seed of the draws
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Which tuned model, where the run has several, as in enc-cross-attention
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tuning: Option<String>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    number(text, |value| (0.0..=100.0).contains(&value), "from 0 to 100")
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    number(text, |value| value > 0.0 && value <= 1.0, "above 0 and at most 1")
+}
+
+fn number(text: &str, is_fine: fn(f64) -> bool, expected: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if is_fine(value) => Ok(value),
+        _ => Err(format!("expected a number {expected}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        super::Options::command().debug_assert();
+    }
+}

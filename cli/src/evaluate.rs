@@ -1,0 +1,85 @@
+//! `user-llm evaluate`.
+
+use burn::module::Module;
+use trainer::evaluate::{self, Answered};
+use trainer::{Prepared, RunConfig, Tasks, efficiency, report, sources};
+
+use crate::arguments::EvaluateArgs;
+use crate::runs::{Run, Tuned};
+use crate::workplace::Workplace;
+use crate::{Ended, output};
+
+/// Histories whose costs are measured, in events, and runs that a time is the median of.
+const LENGTHS: [usize; 3] = [50, 100, 200];
+const RUNS: usize = 3;
+
+pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<Ended> {
+    let mut run = Run::find(workplace, &args.run)?;
+    if let Some(n) = args.users {
+        thin(&mut run.prepared, n as usize);
+    }
+    let Run { config, prepared, folder } = &run;
+    let device = workplace.device()?;
+    let encoder = folder.load_encoder(prepared, &device)?;
+    let mut monitor = workplace.terminal();
+    let mut answered = vec![
+        evaluate::popularity(prepared, config),
+        evaluate::encoder(prepared, config, &encoder, &device),
+    ];
+    let tuned = run.tuned()?;
+    let mut costs = Vec::new();
+    if !args.no_text || !tuned.is_empty() {
+        let llm = sources::language_model(&config.llm.model, &workplace.store, &device)?;
+        let tasks = Tasks::new(prepared, config, &llm.tokenizer)?;
+        if !args.no_text {
+            let (model, tokenizer) = (&llm.model, &llm.tokenizer);
+            let text =
+                evaluate::text_prompt(prepared, config, model, tokenizer, &tasks, &mut monitor)?;
+            answered.push(text);
+        }
+        for Tuned { name, config: own, folder } in &tuned {
+            // How the contenders are compared is the run's to say, for all of them alike.
+            let own = RunConfig { evaluation: config.evaluation.clone(), ..own.clone() };
+            let tasks = Tasks::new(prepared, &own, &llm.tokenizer)?;
+            let model = folder.load_user_llm(&own, prepared, llm.model.clone())?;
+            let name = format!("User-LLM, {name}");
+            let user_llm =
+                evaluate::user_llm(&name, prepared, &own, &model, &tasks, &mut monitor);
+            answered.push(user_llm);
+            if args.costs && costs.is_empty() {
+                let model = model.valid();
+                costs = efficiency::measure(
+                    &LENGTHS, RUNS, prepared, &own, &llm, &model, &tasks, &mut monitor,
+                )?;
+            }
+        }
+    }
+    if tuned.is_empty() {
+        output::note("nothing is tuned yet; `user-llm tune` adds User-LLM to the table");
+    }
+
+    let rows: Vec<_> = answered.iter().map(|answer: &Answered| evaluate::score(prepared, answer)).collect();
+    let protocol = evaluate::protocol(prepared, config);
+    let mut text = report::contenders(&rows, &protocol);
+    if !costs.is_empty() {
+        text += &format!("\n{}", report::costs(&costs));
+    }
+    folder.write("report.md", format!("# {}\n\n{text}", config.name).as_bytes())?;
+    folder.write_json(
+        "report.json",
+        &serde_json::json!({
+            "name": config.name, "version": env!("CARGO_PKG_VERSION"), "backend": workplace.backend(),
+            "protocol": protocol, "contenders": rows, "costs": costs,
+        }),
+    )?;
+    output::print(&text);
+    output::note(&format!("written to {}", folder.path().join("report.md").display()));
+    Ok(Ended::Done)
+}
+
+/// Keep `n` of the test users, spread evenly.
+fn thin(prepared: &mut Prepared, n: usize) {
+    let all = std::mem::take(&mut prepared.test_users);
+    let n = n.min(all.len());
+    prepared.test_users = (0..n).map(|at| all[at * all.len() / n]).collect();
+}

@@ -1,0 +1,189 @@
+//! Runs that are there: their folder, config, data and tuned models.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use datasets::Event;
+use llm_fusion::FusionKind;
+use trainer::{Prepared, RunConfig, RunFolder, sources};
+
+use crate::arguments::{RunArgs, TrainingArgs};
+use crate::config::{QUICK, QUICK_NAME};
+use crate::workplace::Workplace;
+
+/// Folder of runs that are not put elsewhere.
+const RUNS: &str = "runs";
+
+/// A run, ready to be asked.
+pub(crate) struct Run {
+    pub(crate) config: RunConfig,
+    pub(crate) prepared: Prepared,
+    pub(crate) folder: RunFolder,
+}
+
+/// One tuned model of a run.
+pub(crate) struct Tuned {
+    /// Name of its file, as `enc-cross-attention`.
+    pub(crate) name: String,
+    /// The config that it was tuned with.
+    pub(crate) config: RunConfig,
+    pub(crate) folder: RunFolder,
+}
+
+/// Config and folder of a training command.
+pub(crate) fn resolve(
+    args: &TrainingArgs,
+    shorthands: &[String],
+) -> anyhow::Result<(RunConfig, PathBuf)> {
+    let patches = [&args.set, shorthands].concat();
+    let folder = |config: &RunConfig| match &args.run {
+        Some(run) => run.clone(),
+        None => Path::new(RUNS).join(&config.name),
+    };
+    if let Some(file) = &args.config {
+        let config = RunConfig::read(file, &patches)?;
+        let path = folder(&config);
+        return Ok((config, path));
+    }
+    let built_in = || RunConfig::from_toml(QUICK, QUICK_NAME, &patches);
+    let path = match &args.run {
+        Some(run) => run.clone(),
+        None => folder(&built_in()?),
+    };
+    match path.join("config.toml").exists() {
+        true => Ok((RunFolder::config(&path, &patches)?, path)),
+        false => Ok((built_in()?, path)),
+    }
+}
+
+/// Data and folder of a run; the folder is made if it is not there.
+pub(crate) fn open(
+    workplace: &Workplace,
+    config: RunConfig,
+    path: &Path,
+    data: Option<&Path>,
+) -> anyhow::Result<Run> {
+    let dataset = sources::dataset(&config.data.dataset, data, &workplace.store)?;
+    let prepared = Prepared::new(dataset, &config)?;
+    let folder = RunFolder::open(path, &config, &prepared)?;
+    Ok(Run { config, prepared, folder })
+}
+
+impl Run {
+    /// The run that a command asks about.
+    pub(crate) fn find(workplace: &Workplace, args: &RunArgs) -> anyhow::Result<Self> {
+        let path = match &args.run {
+            Some(path) => path.clone(),
+            None => only_run()?,
+        };
+        if !path.exists() {
+            bail!(
+                "run folder {}: there is no such folder; `user-llm pretrain --run {}` makes it",
+                path.display(),
+                path.display()
+            );
+        }
+        let config = RunFolder::config(&path, &[])?;
+        open(workplace, config, &path, args.data.as_deref())
+    }
+
+    /// All tuned models, in the order of their names.
+    pub(crate) fn tuned(&self) -> anyhow::Result<Vec<Tuned>> {
+        let mut all = Vec::new();
+        for strategy in ["enc", "full", "lora", "proj"] {
+            for fusion in ["cross-attention", "soft-prompt"] {
+                let name = format!("{strategy}-{fusion}");
+                if !self.folder.path().join(format!("{name}.safetensors")).exists() {
+                    continue;
+                }
+                let patches =
+                    [format!("tuning.strategy={strategy}"), format!("fusion.kind={fusion}")];
+                let own = self.folder.path().join(tuned_config(&name));
+                let config = match own.exists() {
+                    true => RunConfig::read(&own, &patches)?,
+                    false => RunFolder::config(self.folder.path(), &patches)?,
+                };
+                let folder = self.folder.tuned_by(&config);
+                all.push(Tuned { name, config, folder });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The tuned model of this name, or the only one; `None` if nothing is tuned.
+    pub(crate) fn one_tuned(&self, name: Option<&str>) -> anyhow::Result<Option<Tuned>> {
+        let mut all = self.tuned()?;
+        let names = all.iter().map(|tuned| tuned.name.as_str()).collect::<Vec<_>>().join(", ");
+        match name {
+            Some(name) => match all.iter().position(|tuned| tuned.name == name) {
+                Some(at) => Ok(Some(all.swap_remove(at))),
+                None if all.is_empty() => bail!("nothing is tuned here; `user-llm tune` does it"),
+                None => bail!("no tuned model is called {name:?}; here are: {names}"),
+            },
+            None if all.len() > 1 => {
+                bail!("this run has several tuned models; choose one with --tuning: {names}")
+            }
+            None => Ok(all.pop()),
+        }
+    }
+
+    /// A person's whole history, by the id in the data files.
+    pub(crate) fn history(&self, id: &str) -> anyhow::Result<&[Event]> {
+        let dataset = &self.prepared.dataset;
+        match dataset.user(id) {
+            Some(user) => Ok(&dataset.histories[user].events),
+            // Neither the id that was given nor one that exists: what is printed may be kept.
+            None => bail!("nobody in {} has the id that --user gave; {}", dataset.name, self.ids()),
+        }
+    }
+
+    /// What ids look like, without showing one of a person in particular.
+    fn ids(&self) -> String {
+        let ids = self.prepared.dataset.histories.iter().map(|history| history.user.as_str());
+        let numbers: Option<Vec<u64>> = ids.clone().map(|id| id.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some(numbers @ [_, ..]) => format!(
+                "its {} ids are whole numbers from {} to {}",
+                numbers.len(),
+                numbers.iter().min().unwrap_or(&0),
+                numbers.iter().max().unwrap_or(&0)
+            ),
+            _ => format!(
+                "its {} ids have {} to {} characters, spelled as in the data files",
+                ids.clone().count(),
+                ids.clone().map(|id| id.chars().count()).min().unwrap_or(0),
+                ids.map(|id| id.chars().count()).max().unwrap_or(0)
+            ),
+        }
+    }
+}
+
+/// File of the config that a model was tuned with.
+pub(crate) fn tuned_config(name: &str) -> String {
+    format!("{name}.toml")
+}
+
+/// Name of a config's tuned model, as [`RunFolder`] names it.
+pub(crate) fn tuned_name(config: &RunConfig) -> String {
+    let fusion = match config.fusion.kind {
+        FusionKind::CrossAttention => "cross-attention",
+        FusionKind::SoftPrompt => "soft-prompt",
+    };
+    format!("{}-{fusion}", format!("{:?}", config.tuning.strategy).to_lowercase())
+}
+
+fn only_run() -> anyhow::Result<PathBuf> {
+    let entries = std::fs::read_dir(RUNS).into_iter().flatten().flatten();
+    let mut runs: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.join("config.toml").exists()).collect();
+    runs.sort();
+    match runs.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(anyhow::anyhow!("there is no run in {RUNS}/"))
+            .context("which run? `user-llm pretrain` makes one; --run DIR names one elsewhere"),
+        several => {
+            let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+            bail!("which run? choose one with --run: {}", names.join(", "))
+        }
+    }
+}
