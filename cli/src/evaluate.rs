@@ -1,6 +1,5 @@
 //! `user-llm evaluate`.
 
-use burn::module::Module;
 use trainer::evaluate::{self, Answered};
 use trainer::{Prepared, RunConfig, Tasks, efficiency, report, sources};
 
@@ -9,7 +8,8 @@ use crate::runs::{Run, Tuned};
 use crate::workplace::Workplace;
 use crate::{Ended, output};
 
-/// Histories whose costs are measured, in events, and runs that a time is the median of.
+/// Histories whose costs are measured, in events, as far as the encoder reads so many; and runs
+/// that a time is the median of.
 const LENGTHS: [usize; 3] = [50, 100, 200];
 const RUNS: usize = 3;
 
@@ -47,9 +47,13 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
                 evaluate::user_llm(&name, prepared, &own, &model, &tasks, &mut monitor);
             answered.push(user_llm);
             if args.costs && costs.is_empty() {
-                let model = model.valid();
+                let longest = own.encoder.max_length;
+                let lengths = LENGTHS.into_iter().chain([longest]).filter(|n| *n <= longest);
+                let mut lengths: Vec<usize> = lengths.collect();
+                lengths.sort_unstable();
+                lengths.dedup();
                 costs = efficiency::measure(
-                    &LENGTHS, RUNS, prepared, &own, &llm, &model, &tasks, &mut monitor,
+                    &lengths, RUNS, prepared, &own, &llm, &model, &tasks, &mut monitor,
                 )?;
             }
         }

@@ -14,6 +14,7 @@ use crate::workplace::Workplace;
 use crate::{Ended, interrupt, output};
 
 pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<Ended> {
+    ensure!(!args.prompt.trim().is_empty(), "--prompt is empty: there is nothing to go on from");
     let run = Run::find(workplace, &args.run)?;
     let history = run.history(&args.user)?;
     let device = workplace.device()?;
@@ -34,7 +35,7 @@ pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<
             tokenizer.encode_bare(&text)?
         }
     };
-    ensure!(!prompt.is_empty(), "--prompt is empty: there is nothing to go on from");
+    ensure!(!prompt.is_empty(), "--prompt has nothing that the tokenizer knows");
 
     let latest = prepared.batcher.latest(history);
     let user = model.read_user(&prepared.batcher.batch(&[latest], &model.device()));

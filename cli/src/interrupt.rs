@@ -21,6 +21,7 @@ pub(crate) fn listen() -> anyhow::Result<()> {
             return;
         }
         Dashboard::restore_terminal();
+        crate::output::note("\nended; what was saved before is whole");
         std::process::exit(i32::from(EXIT_CODE));
     };
     ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")

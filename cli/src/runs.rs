@@ -140,21 +140,17 @@ impl Run {
     /// What ids look like, without showing one of a person in particular.
     fn ids(&self) -> String {
         let ids = self.prepared.dataset.histories.iter().map(|history| history.user.as_str());
-        let numbers: Option<Vec<u64>> = ids.clone().map(|id| id.parse().ok()).collect();
-        match numbers.as_deref() {
-            Some(numbers @ [_, ..]) => format!(
-                "its {} ids are whole numbers from {} to {}",
-                numbers.len(),
-                numbers.iter().min().unwrap_or(&0),
-                numbers.iter().max().unwrap_or(&0)
-            ),
-            _ => format!(
-                "its {} ids have {} to {} characters, spelled as in the data files",
-                ids.clone().count(),
-                ids.clone().map(|id| id.chars().count()).min().unwrap_or(0),
-                ids.map(|id| id.chars().count()).max().unwrap_or(0)
-            ),
-        }
+        let kind = match ids.clone().all(|id| id.bytes().all(|byte| byte.is_ascii_digit())) {
+            true => "digits",
+            false => "characters",
+        };
+        let lengths = ids.clone().map(|id| id.chars().count());
+        format!(
+            "its {} ids are of {} to {} {kind}, spelled as in the data files",
+            ids.count(),
+            lengths.clone().min().unwrap_or(0),
+            lengths.max().unwrap_or(0)
+        )
     }
 }
 

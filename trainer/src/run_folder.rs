@@ -156,9 +156,9 @@ impl RunFolder {
     ///
     /// If it cannot be written.
     pub fn save_encoder(&self, encoder: &UserEncoder) -> Result<(), Error> {
-        self.save_whole(ENCODER, |path| {
-            encoder.save_into(&mut SafetensorsStore::from_file(path).overwrite(true))
-        })
+        let path = self.path.join(ENCODER);
+        let saved = encoder.save_into(&mut Self::save_to(&path));
+        saved.map_err(|error| Self::unwritable(&path, &error.to_string()))
     }
 
     /// The pretrained encoder, if there is one.
@@ -189,13 +189,11 @@ impl RunFolder {
     ///
     /// If they cannot be written.
     pub fn save_user_llm(&self, model: &UserLlm, trained: &[(String, usize)], llm_sha256: &str) -> Result<(), Error> {
-        self.save_whole(&format!("{}.safetensors", self.tuning), |path| {
-            let mut store = SafetensorsStore::from_file(path)
-                .with_full_paths(trained.iter().map(|(path, _)| path.clone()))
-                .metadata("language_model_sha256", llm_sha256)
-                .overwrite(true);
-            model.save_into(&mut store)
-        })
+        let path = self.weights();
+        let mut store = Self::save_to(&path)
+            .with_full_paths(trained.iter().map(|(path, _)| path.clone()))
+            .metadata("language_model_sha256", llm_sha256);
+        model.save_into(&mut store).map_err(|error| Self::unwritable(&path, &error.to_string()))
     }
 
     /// The tuned model: the language model and encoder it began with, and what tuning trained.
@@ -277,30 +275,14 @@ impl RunFolder {
         self.path.join(format!("{}.safetensors", self.tuning))
     }
 
-    /// Write weights under another name, and rename: a run that is killed, or a disk that is full,
-    /// leaves the file that was there.
-    fn save_whole<E: std::fmt::Display>(
-        &self,
-        name: &str,
-        save: impl FnOnce(&Path) -> Result<(), E>,
-    ) -> Result<(), Error> {
-        let (path, partial) = (self.path.join(name), self.path.join(format!(".partial.{name}")));
-        let result = save(&partial).map_err(|error| Error::RunFolder {
-            path: path.clone(),
-            reason: format!("cannot be written: {error}"),
-        });
-        let result = result.and_then(|()| {
-            let rename = || -> std::io::Result<()> {
-                File::open(&partial)?.sync_all()?;
-                fs::rename(&partial, &path)?;
-                File::open(&self.path)?.sync_all()
-            };
-            rename().map_err(Error::io("write", &path))
-        });
-        if result.is_err() {
-            let _ = fs::remove_file(&partial);
-        }
-        result
+    /// A file to save weights in, whole or not at all. burn's own metadata are three in random
+    /// order; with at most one, equal weights are equal files.
+    fn save_to(path: &Path) -> SafetensorsStore {
+        SafetensorsStore::from_file(path).clear_metadata().overwrite(true)
+    }
+
+    fn unwritable(path: &Path, error: &str) -> Error {
+        Error::RunFolder { path: path.to_path_buf(), reason: format!("cannot be written: {error}") }
     }
 }
 

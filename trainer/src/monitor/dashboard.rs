@@ -147,7 +147,7 @@ impl Monitor for Dashboard {
         }
         let label = match done {
             0 => stage.to_string(),
-            _ => format!("{stage}, taken up after {done} of {total} steps"),
+            _ => format!("{stage} from step {done}"),
         };
         // One epoch; burn's arithmetic needs it to be the first, not number 0.
         renderer.start(1, 1, Some(total - done), Some(&label));
