@@ -2,10 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use burn::{
-    config::Config,
-    tensor::{Int, Tensor, TensorData},
-};
+use burn::{config::Config, tensor::Tensor};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{KvCache, LanguageModel};
@@ -236,14 +233,7 @@ impl<'a> CachedDecoder<'a> {
 
 impl Decode for CachedDecoder<'_> {
     fn push(&mut self, tokens: &[u32]) -> Tensor<1> {
-        let n_new = tokens.len();
-        let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-        let ids = TensorData::new(ids, [1, n_new]);
-        let ids = Tensor::<2, Int>::from_data(ids, &self.model.device());
-
-        let plan = self.model.plan_causal(1, n_new, self.cache.len(), None);
-        let hidden = self.model.forward_cached(ids, &plan, &mut self.cache);
-        let last = hidden.slice([0..1, n_new - 1..n_new]);
+        let last = self.model.prefill(tokens, &mut self.cache);
         self.model.logits(last).flatten(0, 2)
     }
 }

@@ -46,6 +46,6 @@ pub use cache::{KvCache, LayerCache};
 pub use chat::{ChatTemplate, Message};
 pub use error::Error;
 pub use feed_forward::{FeedForward, FeedForwardConfig};
-pub use model::{LanguageModel, LanguageModelConfig};
+pub use model::{LanguageModel, LanguageModelConfig, PREFILL_PART};
 pub use rotary::{RotaryEmbedding, Rotation};
 pub use tokenizer::Tokenizer;

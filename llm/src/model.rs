@@ -2,7 +2,7 @@ use burn::{
     config::Config,
     module::{Initializer, Module},
     nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig},
-    tensor::{Bool, Device, Int, Tensor, assert_shape, module::linear},
+    tensor::{Bool, Device, Int, Tensor, TensorData, assert_shape, module::linear},
 };
 
 use crate::{
@@ -11,6 +11,10 @@ use crate::{
     generate::CachedDecoder,
     rotary::RotaryEmbedding,
 };
+
+/// Tokens that [`LanguageModel::prefill`] reads at a time: 2,778 tokens took SmolLM2-135M 42.6 s at
+/// once, 24.7 s by 512, 17.5 s by 256 and 18.6 s by 128 (flex, a busy machine).
+pub const PREFILL_PART: usize = 256;
 
 /// How the weights of a fresh model start: `N(0, 0.02)`, as in Hugging Face's Llama.
 pub(crate) const INITIALIZER: Initializer = Initializer::Normal {
@@ -313,6 +317,33 @@ impl LanguageModel {
             hidden = block.feed_forward(hidden);
         }
         hidden
+    }
+
+    /// Read the tokens of one sequence, however many, and give the hidden state of the last, before
+    /// the final norm.
+    ///
+    /// Long texts are read in parts of [`PREFILL_PART`] tokens: attention's scratch memory then
+    /// grows with the text and not with its square.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[1, 1, d_model]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no token.
+    pub fn prefill(&self, tokens: &[u32], cache: &mut KvCache) -> Tensor<3> {
+        assert!(!tokens.is_empty(), "there is no token to read");
+        let device = self.device();
+        let mut last = None;
+        for part in tokens.chunks(PREFILL_PART) {
+            let ids: Vec<i64> = part.iter().map(|&token| i64::from(token)).collect();
+            let ids = Tensor::from_data(TensorData::new(ids, [1, part.len()]), &device);
+            let plan = self.plan_causal(1, part.len(), cache.len(), None);
+            let hidden = self.forward_cached(ids, &plan, cache);
+            last = Some(hidden.slice([0..1, part.len() - 1..part.len()]));
+        }
+        last.expect("there is at least one part")
     }
 
     /// An empty cache for [`forward_cached`](Self::forward_cached).

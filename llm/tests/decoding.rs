@@ -303,3 +303,14 @@ fn training_computes_the_same_as_inference() {
     let (batch, mask_pad) = padded_left(&[9, 3], 0, &model.device());
     assert!(distance(training, model.forward(batch, Some(mask_pad))) < 1e-4);
 }
+
+#[test]
+fn a_long_prompt_that_is_read_in_parts_gives_the_logits_of_one_pass() {
+    let model = tiny(TINY[0]).model;
+    let n = 2 * llm::PREFILL_PART as u32 + 31;
+    let long: Vec<u32> = (0..n).map(|at| (at * 7 + at / 5) % 90).collect();
+    let in_parts = model.decoder().push(&long);
+    let at_once = model.forward(tokens(&long, &model.device()), None);
+    let at_once = at_once.slice([0..1, n as usize - 1..n as usize]);
+    assert!(distance(in_parts.reshape([1, 1, -1]), at_once) < 1e-4);
+}

@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
-use burn::tensor::{Int, Tensor, TensorData};
 use datasets::Event;
 use llm::load::LoadedModel;
 use llm::{LanguageModel, LanguageModelConfig};
-use llm_fusion::{FusedBlocks, Trunk, UserDecoder, UserEmbeddings, UserLlm, UserReader};
+use llm_fusion::{Trunk, UserDecoder, UserEmbeddings, UserLlm, UserReader};
 use llm::generate::Decode;
 use llm::ranking::ReadForest;
+use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
+use user_encoder::UserEncoderConfig;
 
 use crate::tune::{Task, Tasks};
 use crate::{Error, Monitor, Prepared, RunConfig};
@@ -53,42 +54,27 @@ impl Cost {
 pub struct Sizes {
     /// The language model's.
     pub llm: LanguageModelConfig,
-    /// Parameters of the encoder's transformer.
-    pub encoder_parameters: usize,
-    /// Layers and width of the encoder, for its attention.
-    pub encoder_shape: (usize, usize),
-    /// Parameters of Perceiver and projector, and how many latents pass through them.
-    pub resampler: (usize, usize),
-    /// Blocks with cross-attention, its inner width, the width of the user embeddings.
-    pub cross_attention: (usize, usize, usize),
+    /// The encoder's.
+    pub encoder: UserEncoderConfig,
+    /// The Perceiver's, if there is one.
+    pub perceiver: Option<PerceiverResamplerConfig>,
+    /// Width of the user embeddings.
+    pub d_user: usize,
+    /// Blocks with cross-attention, and its inner width.
+    pub cross_attention: (usize, usize),
 }
 
 impl Sizes {
     /// Sizes of a run.
     pub fn new(config: &RunConfig, llm: &LanguageModelConfig, model: &UserLlm) -> Self {
-        use burn::module::Module;
-        let encoder = &config.encoder;
-        let d_model = encoder.d_model;
-        let n_fused = match &config.fusion.blocks {
-            _ if model.is_soft_prompt() => 0,
-            FusedBlocks::All => llm.n_layers,
-            FusedBlocks::Upper(n) => *n,
-            FusedBlocks::Only(list) => list.len(),
-        };
-        let fresh = model.projector.num_params()
-            + model.resampler.as_ref().map_or(0, |resampler| resampler.num_params());
         Self {
             llm: llm.clone(),
-            encoder_parameters: encoder.n_layers
-                * (4 + 2 * encoder.ff_multiplier)
-                * d_model
-                * d_model,
-            encoder_shape: (encoder.n_layers, d_model),
-            resampler: (fresh, config.perceiver.as_ref().map_or(0, |p| p.n_latents)),
+            encoder: config.encoder.clone(),
+            perceiver: config.perceiver.clone(),
+            d_user: if model.is_soft_prompt() { llm.d_model } else { config.fusion.d_user },
             cross_attention: (
-                n_fused,
+                model.fusion.iter().flatten().count(),
                 config.fusion.n_heads * config.fusion.d_head,
-                if model.is_soft_prompt() { llm.d_model } else { config.fusion.d_user },
             ),
         }
     }
@@ -106,17 +92,29 @@ impl Sizes {
 
     /// Encoder, Perceiver and projector over `events` events.
     pub fn user(&self, events: usize) -> f64 {
-        let (layers, width) = self.encoder_shape;
-        let encoder = 2 * self.encoder_parameters * events + 2 * layers * events * events * width;
-        let (fresh, latents) = self.resampler;
-        (encoder + 2 * fresh * latents.max(1)) as f64
+        let (encoder, d) = (&self.encoder, self.encoder.d_model);
+        let d_event: usize = encoder.modalities.iter().map(|modality| modality.d_embedding).sum();
+        let slots = events + 1; // BOS
+        let per_layer = (4 + 2 * encoder.ff_multiplier) * d * d * slots + slots * slots * d;
+        let encoder = d_event * d * events + encoder.n_layers * per_layer;
+        let (perceiver, n) = match &self.perceiver {
+            Some(perceiver) => {
+                let n = perceiver.n_latents;
+                // Queries, output and feed-forward for the latents, keys and values for the events.
+                let latents = (2 + 2 * perceiver.ff_multiplier) * d * d * n;
+                let per_layer = latents + 2 * d * d * events + 2 * n * events * d;
+                (perceiver.n_layers * per_layer, n)
+            }
+            None => (0, events),
+        };
+        2.0 * (encoder + perceiver + d * self.d_user * n) as f64
     }
 
     /// Cross-attention of `tokens` tokens to `n` user embeddings.
     pub fn cross_attention(&self, tokens: usize, n: usize) -> f64 {
-        let (blocks, inner, d_user) = self.cross_attention;
+        let (blocks, inner) = self.cross_attention;
         let queries_and_output = 4 * tokens * self.llm.d_model * inner;
-        let keys_and_values = 4 * n * d_user * inner;
+        let keys_and_values = 4 * n * self.d_user * inner;
         (blocks * (queries_and_output + keys_and_values + 4 * tokens * n * inner)) as f64
     }
 }
@@ -222,14 +220,7 @@ fn last(events: &[Event], n: usize) -> Vec<Event> {
 }
 
 fn first_token(model: &LanguageModel, tokens: &[u32]) {
-    let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-    let ids = TensorData::new(ids, [1, tokens.len()]);
-    let ids = Tensor::<2, Int>::from_data(ids, &model.device());
-    let plan = model.plan_causal(1, tokens.len(), 0, None);
-    let hidden = model.forward_cached(ids, &plan, &mut model.new_cache());
-    let [_, n, d_model] = hidden.dims();
-    let last = hidden.slice([0..1, n - 1..n, 0..d_model]);
-    let _ = model.logits(last).argmax(2).into_data();
+    let _ = model.decoder().push(tokens).argmax(0).into_data();
 }
 
 fn first_token_above(model: &UserLlm, user: &UserEmbeddings, trunk: &Trunk, task: &Task) {
@@ -241,9 +232,8 @@ fn first_token_above(model: &UserLlm, user: &UserEmbeddings, trunk: &Trunk, task
     let _ = model.llm.head_logits(last).argmax(1).into_data();
 }
 
-/// Median time of a few runs, in milliseconds, after one that warms up.
+/// Median time of a few runs, in milliseconds; the first, which pays for fresh memory, is rarely it.
 fn median(runs: usize, mut run: impl FnMut()) -> f64 {
-    run();
     let mut times: Vec<f64> = (0..runs.max(1))
         .map(|_| {
             let start = Instant::now();
@@ -253,4 +243,91 @@ fn median(runs: usize, mut run: impl FnMut()) -> f64 {
         .collect();
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use user_encoder::ModalityConfig;
+
+    fn sizes(perceiver: Option<PerceiverResamplerConfig>) -> Sizes {
+        let modality = |name: &str, width| ModalityConfig::new(name.into(), 0, width);
+        Sizes {
+            llm: LanguageModelConfig::new(97, 24, 3, 4, 2, 6, 40),
+            encoder: UserEncoderConfig::new(vec![modality("item", 7), modality("rating", 3)])
+                .with_d_model(16)
+                .with_n_layers(2)
+                .with_ff_multiplier(3),
+            perceiver,
+            d_user: 11,
+            cross_attention: (2, 20),
+        }
+    }
+
+    /// Two operations for each multiply-add of a product of `[rows, inner]` and `[inner, columns]`.
+    fn product(rows: usize, inner: usize, columns: usize) -> f64 {
+        2.0 * (rows * inner * columns) as f64
+    }
+
+    #[test]
+    fn a_language_model_costs_its_products_and_half_of_its_attention() {
+        let tokens = 13;
+        let mut expected = product(1, 24, 97);
+        for _block in 0..3 {
+            expected += 2.0 * product(tokens, 24, 4 * 6); // queries, output
+            expected += 2.0 * product(tokens, 24, 2 * 6); // keys, values
+            expected += 3.0 * product(tokens, 24, 40); // gate, up, down
+            // Scores and sums over the values; half of them lie in the future.
+            expected += 4.0 * (product(tokens, 6, tokens) + product(tokens, tokens, 6)) / 2.0;
+        }
+        assert_eq!(sizes(None).language_model(tokens), expected);
+    }
+
+    fn encoder(events: usize) -> f64 {
+        let slots = events + 1;
+        let mut expected = product(events, 7 + 3, 16);
+        for _layer in 0..2 {
+            expected += 4.0 * product(slots, 16, 16);
+            expected += 2.0 * product(slots, 16, 3 * 16);
+            expected += (product(slots, 16, slots) + product(slots, slots, 16)) / 2.0;
+        }
+        expected
+    }
+
+    #[test]
+    fn without_a_perceiver_every_event_is_projected() {
+        assert_eq!(sizes(None).user(5), encoder(5) + product(5, 16, 11));
+    }
+
+    #[test]
+    fn a_perceiver_reads_every_event_and_hands_on_its_latents() {
+        let perceiver =
+            PerceiverResamplerConfig::new(16).with_n_latents(3).with_n_layers(2).with_ff_multiplier(2);
+        let mut expected = encoder(5) + product(3, 16, 11);
+        for _layer in 0..2 {
+            expected += 2.0 * product(3, 16, 16) + 2.0 * product(5, 16, 16);
+            expected += product(3, 16, 5) + product(3, 5, 16);
+            expected += 2.0 * product(3, 16, 2 * 16);
+        }
+        assert_eq!(sizes(Some(perceiver)).user(5), expected);
+    }
+
+    #[test]
+    fn cross_attention_costs_its_products_in_the_fused_blocks() {
+        let (tokens, n) = (7, 3);
+        let block = 2.0 * product(tokens, 24, 20)
+            + 2.0 * product(n, 11, 20)
+            + product(tokens, 20, n)
+            + product(tokens, n, 20);
+        assert_eq!(sizes(None).cross_attention(tokens, n), 2.0 * block);
+    }
+
+    #[test]
+    fn a_short_history_is_filled_with_its_oldest_event_in_front() {
+        let event = |item| Event { item, rating: 3.0, timestamp: i64::from(item) };
+        let history = [event(1), event(2), event(3)];
+        let items = |n| last(&history, n).iter().map(|event| event.item).collect::<Vec<_>>();
+        assert_eq!(items(2), [2, 3]);
+        assert_eq!(items(5), [1, 1, 1, 2, 3]);
+    }
 }
