@@ -31,8 +31,8 @@ fn main() -> anyhow::Result<()> {
     let run = RunFolder::open(&setup.run, config, &prepared)?;
 
     // Pretrain: the encoder predicts every next event of every history. No labels.
-    let checkpoints = run.pretraining()?;
-    let session = Session { checkpoints: Some(&checkpoints), ..Session::new(&mut monitor) };
+    let (checkpoints, mut log) = (run.pretraining()?, run.logger());
+    let session = Session::new(&mut monitor).saving(&checkpoints).logging(&mut log);
     let (encoder, outcome) = pretrain(&prepared, config, device, session)?;
     support::stop_if(outcome.is_interrupted);
     run.save_encoder(&encoder)?;
@@ -55,8 +55,8 @@ fn main() -> anyhow::Result<()> {
             .with_perceiver(config.perceiver.clone())
             .init(llm.clone().train(), encoder.clone().train());
         let run = run.tuned_by(&config);
-        let checkpoints = run.tuning()?;
-        let session = Session { checkpoints: Some(&checkpoints), ..Session::new(&mut monitor) };
+        let (checkpoints, mut log) = (run.tuning()?, run.logger());
+        let session = Session::new(&mut monitor).saving(&checkpoints).logging(&mut log);
         let (model, outcome) = tune(model, &tasks, &prepared, &config, session)?;
         support::stop_if(outcome.is_interrupted);
         run.save_user_llm(&model, &outcome.trained, &language_model.sha256)?;

@@ -244,6 +244,16 @@ impl RunFolder {
         file.and_then(|mut file| writeln!(file, "{line}")).map_err(Error::io("write", path))
     }
 
+    /// [`log`](Self::log) as a [`Session`](crate::Session) takes it; what cannot be written is
+    /// warned of and does not stop the training.
+    pub fn logger(&self) -> impl FnMut(serde_json::Value) + '_ {
+        |line| {
+            if let Err(error) = self.log(&line) {
+                tracing::warn!("metrics.jsonl is not complete: {error}");
+            }
+        }
+    }
+
     /// Write a file of the folder, whole or not at all.
     ///
     /// # Errors

@@ -59,6 +59,16 @@ impl<'a> Session<'a> {
     pub fn new(monitor: &'a mut dyn Monitor) -> Self {
         Self { checkpoints: None, monitor, log: None }
     }
+
+    /// With checkpoints.
+    pub fn saving(self, checkpoints: &'a Checkpoints) -> Self {
+        Self { checkpoints: Some(checkpoints), ..self }
+    }
+
+    /// With its figures written down.
+    pub fn logging(self, log: &'a mut dyn FnMut(serde_json::Value)) -> Self {
+        Self { log: Some(log), ..self }
+    }
 }
 
 /// How a stage ended.
@@ -275,4 +285,62 @@ pub(crate) fn mix(a: u64, b: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Module, Debug)]
+    struct Three {
+        a: Param<Tensor<1>>,
+        b: Param<Tensor<2>>,
+        frozen: Param<Tensor<1>>,
+    }
+
+    /// Gradients 2 and (−1, 4; 2, 0): global norm 5.
+    fn clipped(most: f64) -> (f32, Vec<f32>) {
+        let device = Device::flex().autodiff();
+        let a = Tensor::<1>::zeros([1], &device).require_grad();
+        let b = Tensor::<2>::zeros([2, 2], &device).require_grad();
+        let model = Three {
+            a: Param::from_tensor(a),
+            b: Param::from_tensor(b),
+            frozen: Param::from_tensor(Tensor::zeros([3], &device)).set_require_grad(false),
+        };
+        let slopes = Tensor::<2>::from_floats([[-1.0, 4.0], [2.0, 0.0]], &device);
+        let loss = model.a.val().sum() * 2.0 + (model.b.val() * slopes).sum();
+        let mut grads = GradientsParams::from_grads(loss.backward(), &model);
+        let norm = clip(&model, &mut grads, most);
+        let a = grads.get::<1>(model.a.id).unwrap().into_data();
+        let b = grads.get::<2>(model.b.id).unwrap().into_data();
+        assert!(grads.get::<1>(model.frozen.id).is_none());
+        (norm, a.iter::<f32>().chain(b.iter::<f32>()).collect())
+    }
+
+    #[test]
+    fn all_gradients_are_scaled_by_one_factor_to_the_global_norm() {
+        let (norm, grads) = clipped(1.0);
+        assert_eq!(norm, 5.0);
+        for (grad, expected) in grads.iter().zip([0.4, -0.2, 0.8, 0.4, 0.0]) {
+            assert!((grad - expected).abs() < 1e-6, "{grads:?}");
+        }
+    }
+
+    #[test]
+    fn a_small_gradient_is_left_alone_and_so_is_any_without_a_limit() {
+        for most in [5.0, 6.0, 0.0] {
+            assert_eq!(clipped(most), (5.0, vec![2.0, -1.0, 4.0, 2.0, 0.0]));
+        }
+    }
+
+    #[test]
+    fn mixed_seeds_differ_in_both_of_their_parts() {
+        let mut seen = std::collections::HashSet::new();
+        for a in 0..50 {
+            for b in 0..50 {
+                assert!(seen.insert(mix(a, b)), "{a} and {b} collide");
+            }
+        }
+    }
 }
