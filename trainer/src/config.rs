@@ -191,7 +191,8 @@ impl RunConfig {
         }
         let mut unknown = None;
         let config: Result<Self, toml::de::Error> = serde_ignored::deserialize(table, |path| {
-            unknown.get_or_insert_with(|| path.to_string());
+            // An optional section stands as `?` in the path.
+            unknown.get_or_insert_with(|| path.to_string().replace(".?", ""));
         });
         match (unknown, config) {
             // A misspelt key is also a missing one: the misspelling is what helps.
@@ -374,4 +375,185 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy;
+    use burn::tensor::Device;
+
+    fn toml() -> String {
+        toy::config(&[]).to_toml()
+    }
+
+    fn error(text: &str, patches: &[&str]) -> String {
+        let patches: Vec<String> = patches.iter().map(ToString::to_string).collect();
+        RunConfig::from_toml(text, "run.toml", &patches).unwrap_err().to_string()
+    }
+
+    fn patched(patch: &str) -> RunConfig {
+        RunConfig::from_toml(&toml(), "run.toml", &[patch.to_string()]).unwrap()
+    }
+
+    /// The file without the first line that begins with this.
+    fn without(start: &str) -> String {
+        let text = toml();
+        let line = text.lines().find(|line| line.starts_with(start)).unwrap();
+        text.replacen(&format!("{line}\n"), "", 1)
+    }
+
+    #[test]
+    fn a_file_that_is_written_reads_back_as_the_same_run() {
+        let again = RunConfig::from_toml(&toml(), "run.toml", &[]).unwrap();
+        assert_eq!(again.to_toml(), toml());
+    }
+
+    #[test]
+    fn every_published_run_parses_and_its_modules_can_be_built() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let mut n = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            let mut config = RunConfig::read(&path, &[]).unwrap();
+            for modality in &mut config.encoder.modalities {
+                modality.vocab_size = 13;
+            }
+            let device = Device::flex();
+            let llm = llm::LanguageModelConfig::new(17, 8, 2, 2, 1, 4, 12).init(&device);
+            let encoder = config.encoder.init(&device);
+            llm_fusion::UserLlmConfig::new(config.fusion.clone())
+                .with_perceiver(config.perceiver.clone())
+                .init(llm, encoder);
+            assert_eq!(path.file_stem().unwrap().to_str(), Some(config.name.as_str()));
+            n += 1;
+        }
+        assert!(n > 0, "no run was read");
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused_with_its_path_and_the_key_that_was_meant() {
+        let message = error(&toml().replace("n_latents", "n_latnets"), &[]);
+        assert!(message.starts_with("run.toml: unknown key `perceiver.n_latnets`; did you mean `perceiver.n_latents`?"), "{message}");
+        let message = error(&toml(), &["perceiver.n_latnets=3"]);
+        assert!(message.contains("unknown key `perceiver.n_latnets`; did you mean `perceiver.n_latents`?"), "{message}");
+        let message = error(&toml().replace("[data]\n", "[data]\nstrid = 3\n"), &[]);
+        assert!(message.contains("`data.strid`; did you mean `data.stride`?"), "{message}");
+        let message = error(&toml().replacen("vocab_size = 0", "vocab_size = 0\nvocab_sise = 0", 1), &[]);
+        assert!(message.contains("`encoder.modalities.0.vocab_sise`; did you mean `encoder.modalities.0.vocab_size`?"), "{message}");
+    }
+
+    #[test]
+    fn a_key_like_no_other_is_refused_without_a_guess() {
+        let message = error(&format!("quantum_entanglement = 1\n{}", toml()), &[]);
+        assert!(message.starts_with("run.toml: unknown key `quantum_entanglement`\n"), "{message}");
+    }
+
+    #[test]
+    fn a_missing_key_is_named_with_its_section() {
+        let message = error(&without("n_latents"), &[]);
+        assert!(message.contains("`n_latents`") && message.contains("perceiver"), "{message}");
+        let message = error(&without("seed"), &[]);
+        assert!(message.contains("missing field `seed`"), "{message}");
+    }
+
+    #[test]
+    fn a_value_of_another_type_names_its_key() {
+        let message = error(&toml().replace("n_latents = 3", "n_latents = \"three\""), &[]);
+        assert!(message.contains("n_latents") && message.contains("invalid type"), "{message}");
+        let message = error(&toml(), &["pretraining.steps=many"]);
+        assert!(message.contains("steps") && message.contains("invalid type"), "{message}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_says_where() {
+        let message = error("name = \"a\"\nseed = = 3\n", &[]);
+        assert!(message.contains("line 2"), "{message}");
+    }
+
+    #[test]
+    fn patches_set_numbers_texts_lists_and_tables() {
+        assert_eq!(patched("pretraining.steps=3").pretraining.steps, 3);
+        assert_eq!(patched("tuning.gate_rate=0.5").tuning.gate_rate, 0.5);
+        assert_eq!(patched("evaluation.exclude_seen=false").evaluation.exclude_seen, false);
+        assert_eq!(patched("llm.model=qwen2").llm.model, "qwen2");
+        assert_eq!(patched("name=\"7\"").name, "7");
+        assert_eq!(patched("data.dataset=/a b/c=d").data.dataset, "/a b/c=d");
+        assert_eq!(patched("tuning.strategy=proj").tuning.strategy, TuningStrategy::Proj);
+        let blocks = patched("fusion.blocks={ only = [0, 2] }").fusion.blocks;
+        assert_eq!(blocks, llm_fusion::FusedBlocks::Only(vec![0, 2]));
+        assert_eq!(patched("fusion.blocks=all").fusion.blocks, llm_fusion::FusedBlocks::All);
+    }
+
+    #[test]
+    fn patches_that_set_nothing_are_refused() {
+        assert!(error(&toml(), &["pretraining.steps"]).contains("expected `key=value`"));
+        assert!(error(&toml(), &["seed.deep=1"]).contains("unknown key `seed.deep`"));
+        assert!(error(&toml(), &["pretraining.step=1"]).contains("did you mean `pretraining.steps`?"));
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused_by_their_key() {
+        for (patch, expected) in [
+            ("data.history_len=0", "`data.history_len` = 0: expected at least 1"),
+            ("data.stride=0", "`data.stride` = 0: expected at least 1"),
+            ("encoder.max_length=4", "`encoder.max_length` = 4: expected at least 5"),
+            ("encoder.modalities=[]", "`item` first"),
+            ("encoder.modalities=[{ name = \"rating\", vocab_size = 0, d_embedding = 3 }]", "`item` first"),
+            ("encoder.n_heads=3", "`encoder.n_heads` = 3: expected a divisor of `encoder.d_model` = 8"),
+            ("encoder.n_heads=0", "`encoder.n_heads` = 0"),
+            ("encoder.dropout=1.5", "`encoder.dropout` = 1.5: expected from 0 to 1"),
+            ("encoder.dropout_input=-0.5", "`encoder.dropout_input` = -0.5"),
+            ("perceiver.d_model=16", "`perceiver.d_model` = 16: expected `encoder.d_model` = 8"),
+            ("perceiver.n_heads=3", "`perceiver.n_heads` = 3: expected a divisor of `perceiver.d_model` = 8"),
+            ("perceiver.n_latents=0", "`perceiver.n_latents` = 0: expected at least 1"),
+            ("perceiver.dropout=nan", "`perceiver.dropout` = NaN"),
+            ("evaluation.batch_size=0", "`evaluation.batch_size` = 0"),
+            ("evaluation.beam_width=9", "`evaluation.beam_width` = 9: expected at least 10"),
+            ("tuning.answers=0", "`tuning.answers` = 0"),
+            ("tuning.teacher_weight=1.5", "`tuning.teacher_weight` = 1.5: expected from 0 to 1"),
+            ("tuning.genre_share=2", "`tuning.genre_share` = 2: expected from 0 to 1"),
+            ("tuning.gate_rate=0", "`tuning.gate_rate` = 0: expected above 0"),
+            ("tuning.encoder_rate=inf", "`tuning.encoder_rate` = inf: expected above 0"),
+            ("tuning.whole_model_steps=0", "`tuning.whole_model_steps` = 0"),
+            ("pretraining.learning_rate=0", "`pretraining.learning_rate` = 0: expected above 0 and at most 1"),
+            ("pretraining.batch_size=0", "`pretraining.batch_size` = 0"),
+            ("pretraining.warmup=1.1", "`pretraining.warmup` = 1.1"),
+            ("tuning.training.learning_rate=2", "`tuning.training.learning_rate` = 2"),
+            ("tuning.training.steps=0", "`tuning.training.steps` = 0"),
+        ] {
+            let message = error(&toml(), &[patch]);
+            assert!(message.contains(expected), "{patch}: {message}");
+        }
+        let other = "encoder.modalities=[{ name = \"item\", vocab_size = 0, d_embedding = 3 }, \
+                     { name = \"price\", vocab_size = 0, d_embedding = 3 }]";
+        let message = error(&toml(), &[other]);
+        assert!(message.contains("`encoder.modalities.name` = price: expected `item`, `rating` or `genres`"), "{message}");
+    }
+
+    #[test]
+    fn the_perceiver_can_be_left_out() {
+        let text = toml();
+        let (before, from) = text.split_once("[perceiver]").unwrap();
+        let (_, after) = from.split_once("\n[").unwrap();
+        let config = RunConfig::from_toml(&format!("{before}[{after}"), "run.toml", &[]).unwrap();
+        assert!(config.perceiver.is_none());
+        assert!(!config.to_toml().contains("perceiver"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let message = RunConfig::read(Path::new("/nowhere/run.toml"), &[]).unwrap_err().to_string();
+        assert!(message.starts_with("cannot read /nowhere/run.toml"), "{message}");
+    }
+
+    #[test]
+    fn distances_count_edits() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", "abc"), 0);
+    }
 }

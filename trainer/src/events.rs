@@ -148,3 +148,80 @@ impl Column {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy;
+    use burn::tensor::Int;
+
+    fn batcher(config: &mut crate::RunConfig) -> EventBatcher {
+        EventBatcher::new(&toy::dataset(), &mut config.encoder, 5).unwrap()
+    }
+
+    fn event(item: u32, rating: f32) -> Event {
+        Event { item, rating, timestamp: 0 }
+    }
+
+    fn ids(tensor: &Tensor<3, Int>) -> Vec<i64> {
+        tensor.to_data().iter::<i64>().collect()
+    }
+
+    #[test]
+    fn ids_are_positions_in_the_vocabulary_after_padding_and_unknown() {
+        let batcher = batcher(&mut toy::config(&[]));
+        // Film 3 has genre 3 alone, film 4 genres 0 and 2; ratings that occur: 2.5, 3, 4, 5.
+        let long = [event(3, 2.5), event(4, 5.0), event(18, 4.0)];
+        let batch = batcher.batch(&[&long[..1], &long], &Device::flex());
+        assert_eq!(batch.lengths, [1, 3]);
+        assert_eq!(ids(&batch.modalities[0]), [5, 0, 0, 5, 6, 20]);
+        assert_eq!(ids(&batch.modalities[1]), [2, 0, 0, 2, 5, 4]);
+        assert_eq!(ids(&batch.modalities[2]), [5, 0, 0, 0, 0, 0, 5, 0, 2, 4, 4, 0]);
+    }
+
+    #[test]
+    fn what_the_vocabulary_lacks_is_unknown() {
+        let batcher = batcher(&mut toy::config(&[]));
+        let batch = batcher.batch(&[&[event(19, 3.5)]], &Device::flex());
+        let all: Vec<Vec<i64>> = batch.modalities.iter().map(ids).collect();
+        assert_eq!(all, [vec![1], vec![1], vec![1, 0]]);
+    }
+
+    #[test]
+    fn an_empty_history_is_a_row_of_padding() {
+        let batcher = batcher(&mut toy::config(&[]));
+        let batch = batcher.batch(&[&[]], &Device::flex());
+        assert_eq!((batch.lengths, ids(&batch.modalities[0])), (vec![0], vec![0]));
+    }
+
+    #[test]
+    fn the_latest_events_are_as_many_as_the_encoder_reads() {
+        let batcher = batcher(&mut toy::config(&[]));
+        let history: Vec<Event> = (0..7).map(|item| event(item, 3.0)).collect();
+        let items = |events: &[Event]| events.iter().map(|event| event.item).collect::<Vec<_>>();
+        assert_eq!(items(batcher.latest(&history)), [2, 3, 4, 5, 6]);
+        assert_eq!(items(batcher.latest(&history[..2])), [0, 1]);
+    }
+
+    #[test]
+    fn vocabulary_sizes_that_are_left_open_are_the_data_s_and_others_are_refused() {
+        let mut config = toy::config(&[]);
+        batcher(&mut config);
+        let sizes: Vec<usize> = config.encoder.modalities.iter().map(|m| m.vocab_size).collect();
+        assert_eq!(sizes, [19 + 2, 4 + 2, 4 + 2]);
+        // Filled in, they fit.
+        batcher(&mut config);
+        config.encoder.modalities[1].vocab_size = 7;
+        let error = EventBatcher::new(&toy::dataset(), &mut config.encoder, 5).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`encoder.modalities.vocab_size` = 7 for `rating`: expected 6, which this data has, or \
+             0 to take the data's"
+        );
+    }
+
+    #[test]
+    fn scores_of_items_begin_where_the_first_item_s_id_is() {
+        assert_eq!(EventBatcher::item_id(0) as usize, EventBatcher::first_item());
+    }
+}

@@ -40,3 +40,11 @@ pub use run_folder::RunFolder;
 
 pub use train::{Objective, Outcome, Session, Stage, train};
 pub use tune::{Task, Tasks, tune};
+
+// The unit tests share the toy data of tests/laws, which names this crate from outside.
+#[cfg(test)]
+extern crate self as trainer;
+#[cfg(test)]
+#[allow(dead_code, reason = "what the laws alone use")]
+#[path = "../tests/laws/toy.rs"]
+mod toy;

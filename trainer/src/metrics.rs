@@ -1,10 +1,12 @@
 //! Ranking metrics with one relevant item, and their intervals.
 
+use std::cmp::Ordering::Less;
+
 /// 1-based rank of `target` among the scored items, those in `excluded` (ascending) left out; the
 /// target itself is never left out.
 ///
 /// Ties are counted against the target: an item of equal score stands before it. So a model that
-/// scores everything alike gets the last rank, not the first.
+/// scores everything alike, or whose scores are not numbers, gets the last rank, not the first.
 ///
 /// # Panics
 ///
@@ -14,7 +16,9 @@ pub fn rank(scores: &[f32], target: usize, excluded: &[usize]) -> Option<usize> 
     let before = scores
         .iter()
         .enumerate()
-        .filter(|&(item, &score)| item != target && score >= own && excluded.binary_search(&item).is_err())
+        .filter(|&(item, &score)| {
+            item != target && score.partial_cmp(&own) != Some(Less) && excluded.binary_search(&item).is_err()
+        })
         .count();
     Some(before + 1)
 }
@@ -100,6 +104,42 @@ mod tests {
         assert_eq!(rank(&scores, 1, &[]), Some(4));
         assert_eq!(rank(&scores, 1, &[0, 3]), Some(2));
         assert_eq!(rank(&scores, 0, &[0]), Some(1));
+    }
+
+    #[test]
+    fn scores_that_are_no_numbers_never_help() {
+        let nan = f32::NAN;
+        assert_eq!(rank(&[nan, nan, nan], 1, &[]), Some(3));
+        assert_eq!(rank(&[0.1, nan, 0.2], 1, &[]), Some(3));
+        assert_eq!(rank(&[0.1, 0.5, nan], 1, &[]), Some(2));
+    }
+
+    #[test]
+    fn figures_at_the_ends_stay_within_0_and_1_and_are_not_certain() {
+        let zeros = Figure::of(&[0.0; 7]);
+        // Wilson at a share of 0: from 0 to z² / (n + z²).
+        assert_eq!((zeros.mean, zeros.low), (0.0, 0.0));
+        assert!((zeros.high - Z * Z / (7.0 + Z * Z)).abs() < 1e-12);
+        let ones = Figure::of(&[1.0; 7]);
+        assert_eq!((ones.mean, ones.high), (1.0, 1.0));
+        assert!((ones.low - 7.0 / (7.0 + Z * Z)).abs() < 1e-12);
+        assert!(ones.is_above(&zeros) && !zeros.is_above(&ones) && !ones.is_above(&ones));
+    }
+
+    #[test]
+    fn a_figure_of_one_user_is_finite() {
+        let one = Figure::of(&[1.0]);
+        assert_eq!((one.mean, one.high), (1.0, 1.0));
+        assert!((one.low - 1.0 / (1.0 + Z * Z)).abs() < 1e-12);
+        let half = Figure::of(&[0.5]);
+        assert_eq!((half.mean, half.low, half.high), (0.5, 0.5, 0.5));
+        assert_eq!(half.to_string(), "0.500 [0.500, 0.500]");
+    }
+
+    #[test]
+    #[should_panic(expected = "a mean over nobody")]
+    fn a_figure_of_nobody_is_refused() {
+        Figure::of(&[]);
     }
 
     #[test]

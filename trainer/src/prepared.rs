@@ -81,3 +81,85 @@ pub(crate) fn sample(users: &[usize], n: usize, seed: u64) -> Vec<usize> {
     }
     users
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy;
+    use datasets::{Catalogue, History, Item};
+
+    /// Films with genres 0; 1; 2; 0 and 1; none.
+    fn prepared() -> Prepared {
+        let item = |id: &str, genres: &[u16]| Item {
+            id: id.into(),
+            title: id.into(),
+            year: None,
+            genres: genres.to_vec(),
+        };
+        let items = vec![
+            item("a", &[0]),
+            item("b", &[1]),
+            item("c", &[2]),
+            item("ab", &[0, 1]),
+            item("none", &[]),
+        ];
+        let genres = ["A", "B", "C"].map(String::from).to_vec();
+        let catalogue = Catalogue::new(items, genres).unwrap();
+        let history = History { user: "u".into(), events: events(&[0, 1, 2, 3, 4]) };
+        let dataset = Dataset::from_histories("five", catalogue, vec![history]).unwrap();
+        Prepared::new(dataset, &toy::config(&[])).unwrap()
+    }
+
+    fn events(items: &[u32]) -> Vec<Event> {
+        let event = |(at, &item): (usize, &u32)| Event { item, rating: 3.0, timestamp: at as i64 };
+        items.iter().enumerate().map(event).collect()
+    }
+
+    #[test]
+    fn the_favourite_genre_is_that_of_most_events() {
+        let prepared = prepared();
+        let favourite = |items: &[u32]| prepared.favourite_genre(&events(items));
+        assert_eq!(favourite(&[0, 2, 2, 1]), Some(2));
+        assert_eq!(favourite(&[2, 3, 1]), Some(1));
+        assert_eq!(favourite(&[4, 1, 4, 4]), Some(1));
+    }
+
+    #[test]
+    fn of_equally_frequent_genres_the_one_that_came_up_last_is_the_favourite() {
+        let prepared = prepared();
+        let favourite = |items: &[u32]| prepared.favourite_genre(&events(items));
+        assert_eq!(favourite(&[0, 2]), Some(2));
+        assert_eq!(favourite(&[2, 0]), Some(0));
+        assert_eq!(favourite(&[1, 0, 0, 1, 4]), Some(1));
+        // Of two that came up last together, the first of the list of genres.
+        assert_eq!(favourite(&[2, 3]), Some(0));
+    }
+
+    #[test]
+    fn who_watched_nothing_with_a_genre_has_no_favourite() {
+        assert_eq!(prepared().favourite_genre(&events(&[4, 4])), None);
+        assert_eq!(prepared().favourite_genre(&[]), None);
+    }
+
+    #[test]
+    fn test_users_are_drawn_by_the_seed_and_ascend() {
+        let users = |patches: &[&str]| toy::prepared(&toy::config(patches)).test_users;
+        let five = users(&[]);
+        assert_eq!(five.len(), 5);
+        assert!(five.is_sorted());
+        assert_eq!(five, users(&[]));
+        assert_ne!(five, users(&["seed=8"]));
+        assert_eq!(users(&["evaluation.users=0"]), (0..12).collect::<Vec<_>>());
+        assert_eq!(users(&["evaluation.users=99"]), (0..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn data_that_leaves_nothing_to_train_on_is_refused() {
+        let mut dataset = toy::dataset();
+        for history in &mut dataset.histories {
+            history.events.truncate(3);
+        }
+        let error = Prepared::new(dataset, &toy::config(&[])).unwrap_err().to_string();
+        assert!(error.contains("at least one user with four events"), "{error}");
+    }
+}

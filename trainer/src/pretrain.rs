@@ -162,3 +162,99 @@ impl Windows {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy;
+    use rand::RngExt;
+
+    fn windows(n: usize) -> Windows {
+        Windows::new((0..n).map(|user| Window { user, start: 0, end: 1 }).collect(), 7)
+    }
+
+    #[test]
+    fn a_batch_is_a_function_of_its_step_alone() {
+        let mut in_order = windows(11);
+        let sequential: Vec<Vec<Window>> = (0..20).map(|step| in_order.batch(step, 4)).collect();
+        let mut at_random = windows(11);
+        for step in [19, 3, 0, 7, 7, 18, 2, 5] {
+            assert_eq!(at_random.batch(step, 4), sequential[step]);
+        }
+        assert_eq!(windows(11).batch(13, 4), sequential[13]);
+    }
+
+    #[test]
+    fn every_pass_has_every_window_once_in_an_order_of_its_own() {
+        let mut windows = windows(11);
+        let users: Vec<usize> =
+            (0..22).flat_map(|step| windows.batch(step, 2)).map(|window| window.user).collect();
+        let passes: Vec<&[usize]> = users.chunks(11).collect();
+        for pass in &passes {
+            let mut sorted = pass.to_vec();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..11).collect::<Vec<_>>());
+        }
+        assert_ne!(passes[0], passes[1]);
+        assert_ne!(passes[0], (0..11).collect::<Vec<_>>());
+    }
+
+    #[test]
+    #[should_panic(expected = "no history is long enough to train on")]
+    fn nothing_to_train_on_is_refused() {
+        windows(0).batch(0, 1);
+    }
+
+    /// Over data of many shapes: what is read in training ends before the validation event.
+    #[test]
+    fn no_validation_or_test_event_is_ever_in_a_training_batch() {
+        let mut random = StdRng::seed_from_u64(5);
+        for _ in 0..50 {
+            let mut dataset = toy::dataset();
+            for history in &mut dataset.histories {
+                let n = random.random_range(0..30);
+                history.events = (0..n)
+                    .map(|at| Event { item: at % 19, rating: 3.0, timestamp: i64::from(at) })
+                    .collect();
+            }
+            dataset.histories[0].events = dataset.histories[0].events.iter().copied().chain(
+                (100..104).map(|at| Event { item: 0, rating: 3.0, timestamp: at })).collect();
+            let length = random.random_range(1..9);
+            let stride = random.random_range(1..4);
+            let config = toy::config(&[
+                &format!("data.history_len={length}"),
+                &format!("data.stride={stride}"),
+            ]);
+            let prepared = Prepared::new(dataset, &config).unwrap();
+            let mut objective = NextEvent::new(&prepared, &config, &Device::flex());
+            for window in (0..40).flat_map(|step| objective.windows.batch(step, 3)) {
+                let n = prepared.dataset.histories[window.user].events.len();
+                assert!(window.end - window.start <= length);
+                // The target included; a history that cannot be split is all for training.
+                assert!(window.end < if n < 3 { n } else { n - 2 });
+            }
+        }
+    }
+
+    #[test]
+    fn scores_of_items_are_probabilities_of_the_whole_catalogue() {
+        let _alone = toy::alone();
+        let prepared = toy::prepared(&toy::config(&[]));
+        let device = Device::flex();
+        let encoder = prepared.new_encoder(&device);
+        let histories: Vec<&[Event]> =
+            prepared.dataset.histories.iter().map(|history| &history.events[..]).collect();
+        let scores = item_scores(&prepared, &encoder, &histories, &device);
+        assert_eq!(scores.len(), 12);
+        for row in scores {
+            assert_eq!(row.len(), 19);
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn seen_items_come_once_and_ascending() {
+        let events = [4, 2, 4, 0].map(|item| Event { item, rating: 3.0, timestamp: 0 });
+        assert_eq!(seen(&events), [0, 2, 4]);
+    }
+}

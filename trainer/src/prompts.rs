@@ -63,12 +63,84 @@ impl PromptConfig {
                 .iter()
                 .map(|&genre| catalogue.genres[usize::from(genre)].as_str())
                 .collect();
-            text += &self
-                .event
-                .replace("{title}", &item.title)
-                .replace("{genres}", &genres.join(", "))
-                .replace("{rating}", &event.rating.to_string());
+            let genres = genres.join(", ");
+            let rating = event.rating.to_string();
+            text += &fill(
+                &self.event,
+                &[("{title}", &item.title), ("{genres}", &genres), ("{rating}", &rating)],
+            );
         }
         text
+    }
+}
+
+/// Put values in place of their names, once: a value that holds a name is left as it is.
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some(at) = rest.find('{') {
+        let (before, from) = rest.split_at(at);
+        text += before;
+        match values.iter().find(|(name, _)| from.starts_with(name)) {
+            Some((name, value)) => {
+                text += value;
+                rest = &from[name.len()..];
+            }
+            None => {
+                text.push('{');
+                rest = &from[1..];
+            }
+        }
+    }
+    text + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy;
+
+    #[test]
+    fn a_history_is_written_oldest_first_with_title_genres_and_rating() {
+        let event = |item, rating| Event { item, rating, timestamp: 0 };
+        let text = toy::config(&[])
+            .prompts
+            .history_text(&toy::dataset().catalogue, &[event(4, 2.5), event(3, 5.0)]);
+        assert_eq!(text, "Seen:\nE4 (Crime, Noir) 2.5\nD3 (War) 5\n");
+    }
+
+    #[test]
+    fn a_title_that_looks_like_a_placeholder_is_written_as_it_is() {
+        let mut dataset = toy::dataset();
+        dataset.catalogue.items[3].title = "{rating} of {genres}".into();
+        let event = Event { item: 3, rating: 5.0, timestamp: 0 };
+        let text = toy::config(&[]).prompts.history_text(&dataset.catalogue, &[event]);
+        assert_eq!(text, "Seen:\n{rating} of {genres} (War) 5\n");
+    }
+
+    #[test]
+    fn answers_stand_after_a_space_and_end_with_the_line() {
+        let tokenizer = toy::tokenizer();
+        let answers = Answers::new(vec!["ab".into(), "a".into()], &tokenizer).unwrap();
+        let tokens: Vec<u32> =
+            answers.trie.path_of(0).into_iter().map(|node| answers.trie.node(node).token).collect();
+        assert_eq!(tokens, tokenizer.encode_bare(" ab\n").unwrap());
+        assert_eq!(answers.texts, ["ab", "a"]);
+    }
+
+    #[test]
+    fn equal_answers_are_refused() {
+        let answers = Answers::new(vec!["a".into(), "b".into(), "a".into()], &toy::tokenizer());
+        let message = answers.unwrap_err().to_string();
+        assert!(message.contains("sequences 0 and 2 have the same tokens"), "{message}");
+    }
+
+    #[test]
+    fn titles_and_genres_are_answers_in_the_catalogue_s_order() {
+        let catalogue = toy::dataset().catalogue;
+        let titles = Answers::titles(&catalogue, &toy::tokenizer()).unwrap();
+        assert_eq!((titles.texts.len(), titles.texts[3].as_str()), (19, "D3"));
+        let genres = Answers::genres(&catalogue, &toy::tokenizer()).unwrap();
+        assert_eq!(genres.texts, ["Crime", "Drama", "Noir", "War"]);
     }
 }

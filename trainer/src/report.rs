@@ -130,3 +130,81 @@ fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy;
+
+    fn row(name: &str, genre: Option<f64>) -> Row {
+        let figure = |mean: f64| Figure { mean, low: mean / 2.0, high: mean * 1.5 };
+        Row {
+            name: name.into(),
+            recall_1: figure(0.02),
+            recall_5: figure(0.1),
+            recall_10: figure(0.2),
+            ndcg_10: figure(0.11),
+            mrr_10: figure(0.08),
+            genre: genre.map(figure),
+        }
+    }
+
+    #[test]
+    fn the_contenders_stand_in_an_aligned_table_above_their_protocol() {
+        let text = contenders(&[row("user encoder", None), row("User-LLM", Some(0.6))], "protocol");
+        let expected = "\
+| contender    | Recall@1             | Recall@5             | Recall@10            | NDCG@10              | favourite genre      |
+| ------------ | -------------------- | -------------------- | -------------------- | -------------------- | -------------------- |
+| user encoder | 0.020 [0.010, 0.030] | 0.100 [0.050, 0.150] | 0.200 [0.100, 0.300] | 0.110 [0.055, 0.165] | –                    |
+| User-LLM     | 0.020 [0.010, 0.030] | 0.100 [0.050, 0.150] | 0.200 [0.100, 0.300] | 0.110 [0.055, 0.165] | 0.600 [0.300, 0.900] |
+
+protocol
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn costs_are_set_against_the_text_prompt_of_the_same_history() {
+        let cost = |name: &str, prompt_tokens, gflop, encode_ms, prefill_ms| Cost {
+            events: 50,
+            name: name.into(),
+            prompt_tokens,
+            gflop,
+            encode_ms,
+            prefill_ms,
+            runs: 3,
+        };
+        let text = costs(&[
+            cost("text prompt", 800, 200.0, 0.0, 1000.0),
+            cost("user embeddings", 32, 10.0, 5.0, 45.0),
+        ]);
+        let lines: Vec<&str> = text.lines().collect();
+        let expected = [
+            "| events | history as      | prompt tokens | fewer | GFLOP  | fewer | encoder ms | first token ms | faster |",
+            "| ------ | --------------- | ------------- | ----- | ------ | ----- | ---------- | -------------- | ------ |",
+            "| 50     | text prompt     | 800           | 1.0×  | 200.00 | 1.0×  | 0.0        | 1000.0         | 1.0×   |",
+            "| 50     | user embeddings | 32            | 25.0× | 10.00  | 20.0× | 5.0        | 50.0           | 20.0×  |",
+        ];
+        assert_eq!(lines[..4], expected);
+        assert!(text.contains("medians of 3 runs"));
+    }
+
+    #[test]
+    fn a_person_s_page_shows_films_recommendations_and_what_came_next() {
+        let config = toy::config(&[]);
+        let prepared = toy::prepared(&config);
+        let titles = Answers::titles(&prepared.dataset.catalogue, &toy::tokenizer()).unwrap();
+        let (_, target) = prepared.split().test(prepared.test_users[1]).unwrap();
+        let target = target.item as usize;
+        let answered = Answered {
+            name: "made up".into(),
+            recommended: vec![vec![(target + 1) % 19, target]; 5],
+            genres: None,
+        };
+        let text = person(&prepared, &config, &titles, &[answered], 1);
+        assert!(text.contains("made up (right at 2):"), "{text}");
+        assert!(text.contains(&format!("{} ✓", titles.texts[target])), "{text}");
+        let next = prepared.dataset.catalogue.display_title(target as u32);
+        assert!(text.ends_with(&format!("Watched next: {next}\n")), "{text}");
+    }
+}

@@ -323,3 +323,109 @@ fn ask(
         .map(|row| row.into_iter().map(|answer| answer.sequence).collect())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy;
+
+    fn with_objective(patches: &[&str], check: impl FnOnce(&mut Answering<'_>)) {
+        let _alone = toy::alone();
+        let config = toy::config(patches);
+        let prepared = toy::prepared(&config);
+        let tasks = toy::tasks(&prepared, &config);
+        let model = toy::user_llm(&prepared, &config);
+        let teacher = model.encoder.valid();
+        check(&mut Answering::new(&model, teacher, &tasks, &prepared, &config));
+    }
+
+    #[test]
+    fn genres_of_people_who_are_tested_are_never_taught() {
+        with_objective(&[], |objective| {
+            let tested = &objective.prepared.test_users;
+            assert_eq!(tested.len(), 5);
+            let mut taught: Vec<usize> =
+                (0..50).flat_map(|step| objective.genre_windows.batch(step, 3)).map(|w| w.user).collect();
+            taught.sort_unstable();
+            taught.dedup();
+            assert_eq!(taught, (0..12).filter(|user| !tested.contains(user)).collect::<Vec<_>>());
+            // Their next items are: of those, the last two are held out.
+            let items: Vec<Window> = (0..50).flat_map(|step| objective.windows.batch(step, 3)).collect();
+            assert!(tested.iter().all(|user| items.iter().any(|window| window.user == *user)));
+        });
+    }
+
+    #[test]
+    fn where_everybody_is_tested_no_genre_is_taught_and_every_step_teaches_items() {
+        with_objective(&["evaluation.users=0"], |objective| {
+            assert!((0..20).all(|step| !objective.is_genre_step(step)));
+        });
+    }
+
+    #[test]
+    fn steps_that_teach_genres_are_spread_evenly() {
+        let steps = |share: &str| {
+            let mut found = Vec::new();
+            with_objective(&[&format!("tuning.genre_share={share}")], |objective| {
+                found = (0..8).filter(|&step| objective.is_genre_step(step)).collect();
+            });
+            found
+        };
+        assert_eq!(steps("0.25"), [3, 7]);
+        assert_eq!(steps("0.5"), [1, 3, 5, 7]);
+        assert_eq!(steps("0"), [0_usize; 0]);
+        assert_eq!(steps("1"), [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_history_without_a_genre_is_no_genre_lesson() {
+        let _alone = toy::alone();
+        let config = toy::config(&["tuning.training.batch_size=1", "tuning.genre_share=1"]);
+        let mut dataset = toy::dataset();
+        // All but one film lose their genres: most windows have no answer.
+        for item in &mut dataset.catalogue.items[1..] {
+            item.genres.clear();
+        }
+        let prepared = Prepared::new(dataset, &config).unwrap();
+        let tasks = toy::tasks(&prepared, &config);
+        let model = toy::user_llm(&prepared, &config);
+        let teacher = model.encoder.valid();
+        let mut objective = Answering::new(&model, teacher, &tasks, &prepared, &config);
+        for step in 0..12 {
+            assert!(objective.loss(&model, step).into_scalar::<f32>().is_finite());
+        }
+    }
+
+    #[test]
+    fn the_trunk_is_shared_where_the_language_model_below_the_fusion_is_frozen() {
+        for (patches, is_shared) in [
+            (&["tuning.strategy=enc"][..], true),
+            (&["tuning.strategy=proj"], true),
+            (&["tuning.strategy=lora"], false),
+            (&["tuning.strategy=full"], false),
+            (&["fusion.blocks=all"], false),
+            (&["fusion.kind=soft-prompt"], false),
+            (&["tuning.normalisation=vocabulary"], false),
+        ] {
+            with_objective(patches, |objective| {
+                assert_eq!(objective.trunks.are_shared(), is_shared, "{patches:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn losses_with_and_without_the_trunk_are_the_same() {
+        with_objective(&["encoder.dropout=0", "encoder.dropout_input=0", "perceiver.dropout=0"], |objective| {
+            let model = toy::user_llm(objective.prepared, objective.config);
+            let losses = |objective: &mut Answering<'_>| {
+                (0..4).map(|step| objective.loss(&model, step).into_scalar::<f32>()).collect::<Vec<_>>()
+            };
+            objective.trunks = Trunks::new(&model, objective.tasks, &objective.config.tuning);
+            let shared = losses(objective);
+            objective.trunks = Trunks { next_item: None, favourite_genre: None };
+            for (shared, alone) in shared.iter().zip(losses(objective)) {
+                assert!((shared - alone).abs() < 1e-4, "{shared} is not {alone}");
+            }
+        });
+    }
+}

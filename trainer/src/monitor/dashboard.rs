@@ -81,7 +81,9 @@ impl Dashboard {
 
     /// Draw, and survive that burn's renderer panics when the user chooses to kill the program.
     fn draw(&mut self, draw: impl FnOnce(&mut Screen)) {
-        let Some(screen) = &mut self.screen else { return };
+        let Some(screen) = &mut self.screen else {
+            return;
+        };
         if catch_unwind(AssertUnwindSafe(|| draw(screen))).is_err() {
             self.is_killed = true;
             self.close();
@@ -109,7 +111,10 @@ impl Screen {
             return id.clone();
         }
         let id = MetricId::new(Arc::new(name.to_string()));
-        let attributes = NumericAttributes { unit: None, higher_is_better: name != "loss" };
+        let attributes = NumericAttributes {
+            unit: None,
+            higher_is_better: name != "loss",
+        };
         self.renderer.register_metric(MetricDefinition {
             metric_id: id.clone(),
             name: Arc::new(name.to_string()),
@@ -152,7 +157,11 @@ impl Monitor for Dashboard {
         // One epoch; burn's arithmetic needs it to be the first, not number 0.
         renderer.start(1, 1, Some(total - done), Some(&label));
         renderer.start_split("train", total - done);
-        self.screen = Some(Screen { renderer, interrupter, metrics: HashMap::new() });
+        self.screen = Some(Screen {
+            renderer,
+            interrupter,
+            metrics: HashMap::new(),
+        });
     }
 
     fn step(&mut self, done: usize, figures: &[(&str, f64)]) {
@@ -173,7 +182,11 @@ impl Monitor for Dashboard {
         if let Some(instead) = &mut self.instead {
             return instead.validated(done, figures);
         }
-        self.kept.push(format!("{}: after {done} steps{}", self.stage, with_comma(figures)));
+        self.kept.push(format!(
+            "{}: after {done} steps{}",
+            self.stage,
+            with_comma(figures)
+        ));
         self.draw(|screen| {
             for (name, value) in figures {
                 let state = screen.state(name, *value);
@@ -190,11 +203,18 @@ impl Monitor for Dashboard {
         for kept in self.kept.drain(..) {
             line(&kept);
         }
-        line(&format!("{}: {summary} ({:.0} s)", self.stage, self.begin.elapsed().as_secs_f64()));
+        line(&format!(
+            "{}: {summary} ({:.0} s)",
+            self.stage,
+            self.begin.elapsed().as_secs_f64()
+        ));
     }
 
     fn is_stopped(&self) -> bool {
-        let by_popup = self.screen.as_ref().is_some_and(|screen| screen.interrupter.should_stop());
+        let by_popup = self
+            .screen
+            .as_ref()
+            .is_some_and(|screen| screen.interrupter.should_stop());
         (self.stop)() || self.is_killed || by_popup
     }
 }
@@ -245,7 +265,10 @@ mod terminal {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
         }
         // No mouse, the first screen, the cursor; harmless where they hold already.
-        let _ = write!(io::stdout(), "\x1b[?1006l\x1b[?1015l\x1b[?1003l\x1b[?1002l\x1b[?1000l");
+        let _ = write!(
+            io::stdout(),
+            "\x1b[?1006l\x1b[?1015l\x1b[?1003l\x1b[?1002l\x1b[?1000l"
+        );
         let _ = write!(io::stdout(), "\x1b[?1049l\x1b[?25h");
         let _ = io::stdout().flush();
     }
