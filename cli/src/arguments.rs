@@ -45,8 +45,8 @@ pub(crate) struct Options {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
-    /// What computes; `user-llm doctor` says what is there
-    #[arg(long, global = true, default_value = "flex", value_name = "SPEC", help = format!("What computes: {BACKENDS} (`user-llm doctor` says what is there)"))]
+    #[arg(long, global = true, default_value = "flex", value_name = "SPEC")]
+    #[arg(help = format!("What computes: {BACKENDS} (`user-llm doctor` says what is there)"))]
     pub(crate) backend: String,
     /// Folder of datasets and models [default: $USER_LLM_CACHE, else ~/.cache/user-llm]
     #[arg(long, global = true, value_name = "DIR")]
@@ -65,6 +65,11 @@ pub(crate) struct Global {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Fetch datasets and models, or look at a dataset
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm data fetch
+  user-llm data fetch movielens-100k
+  user-llm data stats ~/ml-1m.zip")]
     Data(DataArgs),
     /// Print a complete run file
     #[command(after_long_help = "\
@@ -309,11 +314,19 @@ pub(crate) struct GenerateArgs {
 }
 
 fn temperature(text: &str) -> Result<f64, String> {
-    number(text, |value| (0.0..=100.0).contains(&value), "from 0 to 100")
+    number(
+        text,
+        |value| (0.0..=100.0).contains(&value),
+        "from 0 to 100",
+    )
 }
 
 fn probability(text: &str) -> Result<f64, String> {
-    number(text, |value| value > 0.0 && value <= 1.0, "above 0 and at most 1")
+    number(
+        text,
+        |value| value > 0.0 && value <= 1.0,
+        "above 0 and at most 1",
+    )
 }
 
 fn number(text: &str, is_fine: fn(f64) -> bool, expected: &str) -> Result<f64, String> {

@@ -28,7 +28,9 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
         }
         DataCommand::Stats { dataset, json } => {
             if dataset.contains('/') && !Path::new(&dataset).exists() {
-                anyhow::bail!("{dataset} is not there; give a folder or zip of MovieLens files, or a known name");
+                anyhow::bail!(
+                    "{dataset} is not there; give a folder or zip of MovieLens files, or a known name"
+                );
             }
             let dataset = sources::dataset(&dataset, None, &workplace.store)?;
             let stats = dataset.stats();
@@ -62,7 +64,11 @@ impl State {
         let files = asset.sources.iter().flat_map(|source| source.files());
         let names: Vec<&str> = files.map(|file| file.name).collect();
         let bytes = |name: &str| fs::metadata(folder.join(name)).map_or(0, |file| file.len());
-        match names.iter().map(|name| bytes(&format!("{name}.part"))).sum() {
+        match names
+            .iter()
+            .map(|name| bytes(&format!("{name}.part")))
+            .sum()
+        {
             0 if names.iter().any(|name| bytes(name) > 0) => Self::Damaged,
             0 => Self::Absent,
             bytes => Self::Partial(bytes),
@@ -84,9 +90,10 @@ fn list(store: &AssetStore) -> String {
     let header = ["name", "size", "here", "what", "licence"];
     let mut rows = vec![header.map(String::from).to_vec()];
     rows.extend(assets::assets().iter().map(|asset| {
-        let sizes = asset.sources.iter().map(|source| {
-            source.files().iter().map(|file| file.size).sum::<u64>()
-        });
+        let sizes = asset
+            .sources
+            .iter()
+            .map(|source| source.files().iter().map(|file| file.size).sum::<u64>());
         vec![
             asset.name.to_string(),
             size(sizes.min().unwrap_or(0)),
@@ -95,5 +102,9 @@ fn list(store: &AssetStore) -> String {
             asset.licence.to_string(),
         ]
     }));
-    format!("{}\n\ncache: {}", output::columns(&rows), store.cache_dir().display())
+    format!(
+        "{}\n\ncache: {}",
+        output::columns(&rows),
+        store.cache_dir().display()
+    )
 }

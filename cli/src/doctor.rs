@@ -17,8 +17,14 @@ const BURN: &str = "0.22.1";
 
 pub(crate) fn run(workplace: &Workplace) -> anyhow::Result<Ended> {
     let mut rows: Vec<(&str, String)> = vec![
-        ("version", format!("user-llm {}, burn {BURN}", env!("CARGO_PKG_VERSION"))),
-        ("system", format!("{} on {}", std::env::consts::OS, std::env::consts::ARCH)),
+        (
+            "version",
+            format!("user-llm {}, burn {BURN}", env!("CARGO_PKG_VERSION")),
+        ),
+        (
+            "system",
+            format!("{} on {}", std::env::consts::OS, std::env::consts::ARCH),
+        ),
         ("processor", processor()),
     ];
     let mut names = vec!["flex", "ndarray", "libtorch", "wgpu", "cuda"];
@@ -48,8 +54,10 @@ pub(crate) fn run(workplace: &Workplace) -> anyhow::Result<Ended> {
     }
     rows.push(("pip", pip()));
 
-    let rows: Vec<Vec<String>> =
-        rows.into_iter().map(|(name, text)| vec![name.to_string(), text]).collect();
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|(name, text)| vec![name.to_string(), text])
+        .collect();
     output::print(&output::columns(&rows));
     Ok(if is_well { Ended::Done } else { Ended::Problem })
 }
@@ -59,15 +67,22 @@ fn state_of(name: &str) -> Result<String, String> {
     let device = backend::device(name).map_err(|error| error.to_string())?;
     match add(&device) {
         Ok(4.0) => Ok(format!("{device:?}")),
-        Ok(other) => Err(format!("opens, but 1 + 1 + 1 + 1 gave {other}: do not trust it")),
+        Ok(other) => Err(format!(
+            "opens, but 1 + 1 + 1 + 1 gave {other}: do not trust it"
+        )),
         Err(error) => Err(format!("opens, but does not compute: {error}")),
     }
 }
 
 fn add(device: &Device) -> Result<f32, String> {
-    let sum = || Tensor::<1>::ones([4], device).sum().try_into_scalar::<f32>();
+    let sum = || {
+        Tensor::<1>::ones([4], device)
+            .sum()
+            .try_into_scalar::<f32>()
+    };
     let sum = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sum));
-    sum.map_err(|_| "it panicked".to_string())?.map_err(|error| error.to_string())
+    sum.map_err(|_| "it panicked".to_string())?
+        .map_err(|error| error.to_string())
 }
 
 fn adapters() -> Vec<String> {
@@ -82,9 +97,18 @@ fn adapters() -> Vec<String> {
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn list(name: &str, kind: burn::tensor::DeviceType) -> Vec<String> {
-    let enumerate = || Device::enumerate(kind).iter().map(|device| format!("{device:?}")).collect();
+    let enumerate = || {
+        Device::enumerate(kind)
+            .iter()
+            .map(|device| format!("{device:?}"))
+            .collect()
+    };
     let devices: Vec<String> = std::panic::catch_unwind(enumerate).unwrap_or_default();
-    devices.iter().enumerate().map(|(at, device)| format!("{name}:{at}  {device}")).collect()
+    devices
+        .iter()
+        .enumerate()
+        .map(|(at, device)| format!("{name}:{at}  {device}"))
+        .collect()
 }
 
 fn processor() -> String {
@@ -98,7 +122,12 @@ fn processor() -> String {
             ("fma", std::arch::is_x86_feature_detected!("fma")),
             ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
         ];
-        features.extend(found.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name));
+        features.extend(
+            found
+                .iter()
+                .filter(|(_, is_there)| *is_there)
+                .map(|(name, _)| name),
+        );
         if !found[1].1 {
             features.push("without avx2: slow");
         }
@@ -108,7 +137,10 @@ fn processor() -> String {
         features.push("neon");
     }
     let features = features.join(", ");
-    format!("{threads} threads{}{features}", if features.is_empty() { "" } else { "; " })
+    format!(
+        "{threads} threads{}{features}",
+        if features.is_empty() { "" } else { "; " }
+    )
 }
 
 fn cache_state(cache: &Path) -> String {
@@ -119,13 +151,19 @@ fn cache_state(cache: &Path) -> String {
             let _ = fs::remove_file(&probe);
             format!("{path}")
         }
-        Err(error) => format!("{path} cannot be written ({error}); choose another with --cache DIR"),
+        Err(error) => {
+            format!("{path} cannot be written ({error}); choose another with --cache DIR")
+        }
     }
 }
 
 fn pip() -> String {
-    let commands: [&[&str]; 4] =
-        [&["python3", "-m", "pip"], &["python", "-m", "pip"], &["pip3"], &["pip"]];
+    let commands: [&[&str]; 4] = [
+        &["python3", "-m", "pip"],
+        &["python", "-m", "pip"],
+        &["pip3"],
+        &["pip"],
+    ];
     for command in commands {
         let output = Command::new(command[0])
             .args(&command[1..])
@@ -141,7 +179,8 @@ fn pip() -> String {
             return format!("{} ({})", version.join(" "), command.join(" "));
         }
     }
-    "not here; some models come by it where their home cannot be reached: install python3-pip".into()
+    "not here; some models come by it where their home cannot be reached: install python3-pip"
+        .into()
 }
 
 #[cfg(test)]

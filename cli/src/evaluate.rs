@@ -18,7 +18,11 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
     if let Some(n) = args.users {
         thin(&mut run.prepared, n as usize);
     }
-    let Run { config, prepared, folder } = &run;
+    let Run {
+        config,
+        prepared,
+        folder,
+    } = &run;
     let device = workplace.device()?;
     let encoder = folder.load_encoder(prepared, &device)?;
     let mut monitor = workplace.terminal();
@@ -37,23 +41,40 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
                 evaluate::text_prompt(prepared, config, model, tokenizer, &tasks, &mut monitor)?;
             answered.push(text);
         }
-        for Tuned { name, config: own, folder } in &tuned {
+        for Tuned {
+            name,
+            config: own,
+            folder,
+        } in &tuned
+        {
             // How the contenders are compared is the run's to say, for all of them alike.
-            let own = RunConfig { evaluation: config.evaluation.clone(), ..own.clone() };
+            let own = RunConfig {
+                evaluation: config.evaluation.clone(),
+                ..own.clone()
+            };
             let tasks = Tasks::new(prepared, &own, &llm.tokenizer)?;
             let model = folder.load_user_llm(&own, prepared, llm.model.clone())?;
             let name = format!("User-LLM, {name}");
-            let user_llm =
-                evaluate::user_llm(&name, prepared, &own, &model, &tasks, &mut monitor);
+            let user_llm = evaluate::user_llm(&name, prepared, &own, &model, &tasks, &mut monitor);
             answered.push(user_llm);
             if args.costs && costs.is_empty() {
                 let longest = own.encoder.max_length;
-                let lengths = LENGTHS.into_iter().chain([longest]).filter(|n| *n <= longest);
+                let lengths = LENGTHS
+                    .into_iter()
+                    .chain([longest])
+                    .filter(|n| *n <= longest);
                 let mut lengths: Vec<usize> = lengths.collect();
                 lengths.sort_unstable();
                 lengths.dedup();
                 costs = efficiency::measure(
-                    &lengths, RUNS, prepared, &own, &llm, &model, &tasks, &mut monitor,
+                    &lengths,
+                    RUNS,
+                    prepared,
+                    &own,
+                    &llm,
+                    &model,
+                    &tasks,
+                    &mut monitor,
                 )?;
             }
         }
@@ -62,13 +83,19 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         output::note("nothing is tuned yet; `user-llm tune` adds User-LLM to the table");
     }
 
-    let rows: Vec<_> = answered.iter().map(|answer: &Answered| evaluate::score(prepared, answer)).collect();
+    let rows: Vec<_> = answered
+        .iter()
+        .map(|answer: &Answered| evaluate::score(prepared, answer))
+        .collect();
     let protocol = evaluate::protocol(prepared, config);
     let mut text = report::contenders(&rows, &protocol);
     if !costs.is_empty() {
         text += &format!("\n{}", report::costs(&costs));
     }
-    folder.write("report.md", format!("# {}\n\n{text}", config.name).as_bytes())?;
+    folder.write(
+        "report.md",
+        format!("# {}\n\n{text}", config.name).as_bytes(),
+    )?;
     folder.write_json(
         "report.json",
         &serde_json::json!({
@@ -77,7 +104,10 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         }),
     )?;
     output::print(&text);
-    output::note(&format!("written to {}", folder.path().join("report.md").display()));
+    output::note(&format!(
+        "written to {}",
+        folder.path().join("report.md").display()
+    ));
     Ok(Ended::Done)
 }
 

@@ -29,9 +29,13 @@ pub(crate) fn tell(error: &anyhow::Error) -> String {
 fn advice(error: &anyhow::Error) -> Option<&'static str> {
     let is_full = error.chain().any(|cause| {
         let text = cause.to_string();
-        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
-            || text.contains("No space left")
+        let kind = cause
+            .downcast_ref::<std::io::Error>()
+            .map(std::io::Error::kind);
+        matches!(
+            kind,
+            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+        ) || text.contains("No space left")
     });
     if is_full {
         return Some(
@@ -42,7 +46,10 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
     if error.chain().any(|cause| cause.is::<DeviceError>()) {
         return Some("`user-llm doctor` to see the backends and devices of this machine");
     }
-    match error.chain().find_map(|cause| cause.downcast_ref::<Error>())? {
+    match error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Error>())?
+    {
         Error::Config { .. } | Error::UnknownKey { .. } | Error::Value { .. } => None,
         Error::Checkpoint { .. } => {
             Some("the same --config, --set and --data as before, or another --run")

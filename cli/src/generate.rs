@@ -14,7 +14,10 @@ use crate::workplace::Workplace;
 use crate::{Ended, interrupt, output};
 
 pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<Ended> {
-    ensure!(!args.prompt.trim().is_empty(), "--prompt is empty: there is nothing to go on from");
+    ensure!(
+        !args.prompt.trim().is_empty(),
+        "--prompt is empty: there is nothing to go on from"
+    );
     let run = Run::find(workplace, &args.run)?;
     let history = run.history(&args.user)?;
     let device = workplace.device()?;
@@ -31,11 +34,16 @@ pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<
         true => tokenizer.encode(&args.prompt)?,
         false => {
             let turn = [Message::user(args.prompt.as_str())];
-            let text = tokenizer.chat(&turn, true).context("--raw gives the prompt as it is")?;
+            let text = tokenizer
+                .chat(&turn, true)
+                .context("--raw gives the prompt as it is")?;
             tokenizer.encode_bare(&text)?
         }
     };
-    ensure!(!prompt.is_empty(), "--prompt has nothing that the tokenizer knows");
+    ensure!(
+        !prompt.is_empty(),
+        "--prompt has nothing that the tokenizer knows"
+    );
 
     let latest = prepared.batcher.latest(history);
     let user = model.read_user(&prepared.batcher.batch(&[latest], &model.device()));
@@ -63,7 +71,11 @@ pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<
         }
     });
     output::write(&format!("{}\n", stream.rest()));
-    Ok(if interrupt::is_asked() { Ended::Interrupted } else { Ended::Done })
+    Ok(if interrupt::is_asked() {
+        Ended::Interrupted
+    } else {
+        Ended::Done
+    })
 }
 
 /// Turns tokens into text as they come: a character may take several.
@@ -75,7 +87,11 @@ struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     fn new(tokenizer: &'a Tokenizer) -> Self {
-        Self { tokenizer, tokens: Vec::new(), n_shown: 0 }
+        Self {
+            tokenizer,
+            tokens: Vec::new(),
+            n_shown: 0,
+        }
     }
 
     /// The text that this token completes.

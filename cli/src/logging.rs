@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 use std::sync::Mutex;
 
-use trainer::Dashboard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
+use trainer::Dashboard;
 
 /// Lines that wait until the dashboard gives the screen back.
 static HELD: Mutex<Vec<u8>> = Mutex::new(Vec::new());

@@ -12,7 +12,9 @@ pub(crate) fn print(text: &str) {
 /// Print a piece of a result at once.
 pub(crate) fn write(text: &str) {
     let mut stdout = std::io::stdout();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
     if let Err(error) = written {
         if error.kind() != ErrorKind::BrokenPipe {
             note(&format!("error: cannot write the result: {error}"));
@@ -31,7 +33,10 @@ pub(crate) fn note(text: &str) {
 pub(crate) fn columns(rows: &[Vec<String>]) -> String {
     let n = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
     };
     let widths: Vec<usize> = (0..n).map(|column| width(column).unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {

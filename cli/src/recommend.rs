@@ -49,7 +49,10 @@ pub(crate) fn run(workplace: &Workplace, args: &RecommendArgs) -> anyhow::Result
         }
         None => {
             let encoder = run.folder.load_encoder(&run.prepared, &device)?;
-            ("encoder", by_encoder(&run, &encoder, history, &excluded, k, &device))
+            (
+                "encoder",
+                by_encoder(&run, &encoder, history, &excluded, k, &device),
+            )
         }
     };
     match args.json {
@@ -106,17 +109,29 @@ fn by_user_llm(
         k,
         normalisation: config.tuning.normalisation,
     };
-    let mut rows =
-        beam_search(&mut reader, forest, &task.answers.trie, &[excluded.to_vec()], &search);
+    let mut rows = beam_search(
+        &mut reader,
+        forest,
+        &task.answers.trie,
+        &[excluded.to_vec()],
+        &search,
+    );
     let answers = rows.pop().unwrap_or_default();
-    Ok(answers.into_iter().map(|answer| (answer.sequence, answer.log_likelihood)).collect())
+    Ok(answers
+        .into_iter()
+        .map(|answer| (answer.sequence, answer.log_likelihood))
+        .collect())
 }
 
 fn text(run: &Run, who: &str, history: &[Event], ranked: &[Scored]) -> String {
     let catalogue = &run.prepared.dataset.catalogue;
     let mut text = format!("Last of {} events, newest first:\n", history.len());
     for event in history.iter().rev().take(SHOWN) {
-        text += &format!("  {:>3}  {}\n", event.rating, catalogue.display_title(event.item));
+        text += &format!(
+            "  {:>3}  {}\n",
+            event.rating,
+            catalogue.display_title(event.item)
+        );
     }
     text += &format!("\nNext, by {who}:\n");
     for (place, (item, score)) in ranked.iter().enumerate() {

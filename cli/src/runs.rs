@@ -66,7 +66,11 @@ pub(crate) fn open(
     let dataset = sources::dataset(&config.data.dataset, data, &workplace.store)?;
     let prepared = Prepared::new(dataset, &config)?;
     let folder = RunFolder::open(path, &config, &prepared)?;
-    Ok(Run { config, prepared, folder })
+    Ok(Run {
+        config,
+        prepared,
+        folder,
+    })
 }
 
 impl Run {
@@ -93,18 +97,29 @@ impl Run {
         for strategy in ["enc", "full", "lora", "proj"] {
             for fusion in ["cross-attention", "soft-prompt"] {
                 let name = format!("{strategy}-{fusion}");
-                if !self.folder.path().join(format!("{name}.safetensors")).exists() {
+                if !self
+                    .folder
+                    .path()
+                    .join(format!("{name}.safetensors"))
+                    .exists()
+                {
                     continue;
                 }
-                let patches =
-                    [format!("tuning.strategy={strategy}"), format!("fusion.kind={fusion}")];
+                let patches = [
+                    format!("tuning.strategy={strategy}"),
+                    format!("fusion.kind={fusion}"),
+                ];
                 let own = self.folder.path().join(tuned_config(&name));
                 let config = match own.exists() {
                     true => RunConfig::read(&own, &patches)?,
                     false => RunFolder::config(self.folder.path(), &patches)?,
                 };
                 let folder = self.folder.tuned_by(&config);
-                all.push(Tuned { name, config, folder });
+                all.push(Tuned {
+                    name,
+                    config,
+                    folder,
+                });
             }
         }
         Ok(all)
@@ -113,7 +128,11 @@ impl Run {
     /// The tuned model of this name, or the only one; `None` if nothing is tuned.
     pub(crate) fn one_tuned(&self, name: Option<&str>) -> anyhow::Result<Option<Tuned>> {
         let mut all = self.tuned()?;
-        let names = all.iter().map(|tuned| tuned.name.as_str()).collect::<Vec<_>>().join(", ");
+        let names = all
+            .iter()
+            .map(|tuned| tuned.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
         match name {
             Some(name) => match all.iter().position(|tuned| tuned.name == name) {
                 Some(at) => Ok(Some(all.swap_remove(at))),
@@ -133,14 +152,26 @@ impl Run {
         match dataset.user(id) {
             Some(user) => Ok(&dataset.histories[user].events),
             // Neither the id that was given nor one that exists: what is printed may be kept.
-            None => bail!("nobody in {} has the id that --user gave; {}", dataset.name, self.ids()),
+            None => bail!(
+                "nobody in {} has the id that --user gave; {}",
+                dataset.name,
+                self.ids()
+            ),
         }
     }
 
     /// What ids look like, without showing one of a person in particular.
     fn ids(&self) -> String {
-        let ids = self.prepared.dataset.histories.iter().map(|history| history.user.as_str());
-        let kind = match ids.clone().all(|id| id.bytes().all(|byte| byte.is_ascii_digit())) {
+        let ids = self
+            .prepared
+            .dataset
+            .histories
+            .iter()
+            .map(|history| history.user.as_str());
+        let kind = match ids
+            .clone()
+            .all(|id| id.bytes().all(|byte| byte.is_ascii_digit()))
+        {
             true => "digits",
             false => "characters",
         };
@@ -165,20 +196,28 @@ pub(crate) fn tuned_name(config: &RunConfig) -> String {
         FusionKind::CrossAttention => "cross-attention",
         FusionKind::SoftPrompt => "soft-prompt",
     };
-    format!("{}-{fusion}", format!("{:?}", config.tuning.strategy).to_lowercase())
+    format!(
+        "{}-{fusion}",
+        format!("{:?}", config.tuning.strategy).to_lowercase()
+    )
 }
 
 fn only_run() -> anyhow::Result<PathBuf> {
     let entries = std::fs::read_dir(RUNS).into_iter().flatten().flatten();
-    let mut runs: Vec<PathBuf> =
-        entries.map(|entry| entry.path()).filter(|path| path.join("config.toml").exists()).collect();
+    let mut runs: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.join("config.toml").exists())
+        .collect();
     runs.sort();
     match runs.as_slice() {
         [only] => Ok(only.clone()),
         [] => Err(anyhow::anyhow!("there is no run in {RUNS}/"))
             .context("which run? `user-llm pretrain` makes one; --run DIR names one elsewhere"),
         several => {
-            let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+            let names: Vec<String> = several
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
             bail!("which run? choose one with --run: {}", names.join(", "))
         }
     }

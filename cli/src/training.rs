@@ -16,13 +16,20 @@ use crate::{Ended, interrupt, output};
 pub(crate) fn pretrain(workplace: &Workplace, args: &TrainingArgs) -> anyhow::Result<Ended> {
     let (config, path) = resolve(args, &[])?;
     let device = workplace.device()?;
-    let Run { config, prepared, folder } = open(workplace, config, &path, args.data.as_deref())?;
+    let Run {
+        config,
+        prepared,
+        folder,
+    } = open(workplace, config, &path, args.data.as_deref())?;
     if !path.join("run.json").exists() {
         folder.describe(&config, &prepared, None)?;
     }
     output::note(&format!("{}\n", prepared.dataset.stats()));
-    let has_window =
-        prepared.split().windows(config.data.history_len, config.data.stride).next().is_some();
+    let has_window = prepared
+        .split()
+        .windows(config.data.history_len, config.data.stride)
+        .next()
+        .is_some();
     anyhow::ensure!(
         has_window,
         "no history is long enough to learn from: it takes 4 events, of which the last two are \
@@ -70,7 +77,11 @@ pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<End
             options(&path, args)
         );
     }
-    let Run { config, prepared, folder } = open(workplace, config, &path, args.data.as_deref())?;
+    let Run {
+        config,
+        prepared,
+        folder,
+    } = open(workplace, config, &path, args.data.as_deref())?;
     let encoder = folder.load_encoder(&prepared, &device)?;
     let language_model = sources::language_model(&config.llm.model, &workplace.store, &device)
         .with_context(|| format!("the language model {:?} of this run", config.llm.model))?;
@@ -137,9 +148,16 @@ fn forget_after(folder: &RunFolder, stage: &str, done: usize) -> anyhow::Result<
         let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else {
             return false;
         };
-        value["stage"] != stage || value["step"].as_u64().is_some_and(|step| step <= done as u64)
+        value["stage"] != stage
+            || value["step"]
+                .as_u64()
+                .is_some_and(|step| step <= done as u64)
     };
-    let kept: String = text.lines().filter(holds).map(|line| format!("{line}\n")).collect();
+    let kept: String = text
+        .lines()
+        .filter(holds)
+        .map(|line| format!("{line}\n"))
+        .collect();
     if kept != text {
         folder.write(METRICS, kept.as_bytes())?;
     }
@@ -160,7 +178,10 @@ fn finished(outcome: &Outcome, weights: &Path, next: &str) {
         true => "nothing was left to do",
         false => "trained",
     };
-    output::print(&format!("{what}: {n} parameters, in {}\n{next}", weights.display()));
+    output::print(&format!(
+        "{what}: {n} parameters, in {}\n{next}",
+        weights.display()
+    ));
 }
 
 /// The options that the next command needs to find this run.

@@ -23,7 +23,10 @@ impl Workplace {
     pub(crate) fn new(global: Global) -> Self {
         let cache = global.cache.clone();
         let cache = cache.unwrap_or_else(|| default_cache_dir(|name| std::env::var_os(name)));
-        let downloads = Downloads { is_plain: global.plain, bars: Mutex::default() };
+        let downloads = Downloads {
+            is_plain: global.plain,
+            bars: Mutex::default(),
+        };
         let store = AssetStore::new(cache)
             .offline(global.offline)
             .progress(move |progress| downloads.show(progress));
@@ -69,17 +72,24 @@ impl Downloads {
         let is_done = progress.total == Some(progress.done);
         if self.is_plain || !std::io::stderr().is_terminal() {
             if is_done {
-                output::note(&format!("fetched {} ({})", progress.file, size(progress.done)));
+                output::note(&format!(
+                    "fetched {} ({})",
+                    progress.file,
+                    size(progress.done)
+                ));
             }
             return;
         }
-        let Ok(mut bars) = self.bars.lock() else { return };
+        let Ok(mut bars) = self.bars.lock() else {
+            return;
+        };
         let bar = bars.entry(progress.file.to_string()).or_insert_with(|| {
             let style = "{msg:32!} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
             let style = ProgressStyle::with_template(style).expect("the template is constant");
             let bar = ProgressBar::new(progress.total.unwrap_or(0)).with_style(style);
             bar.enable_steady_tick(Duration::from_millis(500));
-            bar.with_message(progress.file.to_string()).with_position(progress.done)
+            bar.with_message(progress.file.to_string())
+                .with_position(progress.done)
         });
         bar.set_position(progress.done);
         if is_done {
