@@ -12,8 +12,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::store::ModuleRecord;
 use burn::tensor::{Bytes, Device, Int, Tensor, TensorData};
-use user_llm::llm::{LanguageModel, LanguageModelConfig};
 use user_llm::llm::ranking::{BeamConfig, Normalisation, TokenTrie, beam_search};
+use user_llm::llm::{LanguageModel, LanguageModelConfig};
 use user_llm::llm_fusion::{
     AnswerLoss, AnswerTargets, FusedBlocks, FusionConfig, FusionKind, LoraConfig, TuningStrategy,
     UserLlm, UserLlmConfig, UserReader,
@@ -65,7 +65,9 @@ fn compare(spec: &str, is_required: bool) {
     let device = match backend::device(spec) {
         Ok(device) => device,
         Err(error) if is_required => panic!("{spec}: {error}"),
-        Err(error @ DeviceError::NotBuilt { .. }) => return say(&format!("{spec} is not compared: {error}")),
+        Err(error @ DeviceError::NotBuilt { .. }) => {
+            return say(&format!("{spec} is not compared: {error}"));
+        }
         Err(error) => return say(&format!("{spec} is not compared, no device: {error}")),
     };
     for expected in reference() {
@@ -74,11 +76,16 @@ fn compare(spec: &str, is_required: bool) {
         let llm = load(llm(&device.clone().autodiff()), &expected.llm);
         let model = model(kind, llm, Some(&expected.all));
         let farthest = Figures::of(&model, kind).assert_near(&expected.figures, spec);
-        say(&format!("{spec}, {kind:?}: at most {farthest:.1e} from flex"));
+        say(&format!(
+            "{spec}, {kind:?}: at most {farthest:.1e} from flex"
+        ));
     }
 }
 
-#[expect(clippy::print_stdout, reason = "a test that passes a backend over has to say so")]
+#[expect(
+    clippy::print_stdout,
+    reason = "a test that passes a backend over has to say so"
+)]
 fn say(text: &str) {
     println!("{text}");
 }
@@ -102,14 +109,23 @@ fn reference() -> &'static [Reference] {
             let llm_bytes = bytes(&llm);
             let model = model(kind, llm, None);
             let figures = Figures::of(&model, kind);
-            Reference { kind, llm: llm_bytes, all: bytes(&model), figures }
+            Reference {
+                kind,
+                llm: llm_bytes,
+                all: bytes(&model),
+                figures,
+            }
         };
         vec![of(FusionKind::CrossAttention), of(FusionKind::SoftPrompt)]
     })
 }
 
 fn bytes<M: Module>(model: &M) -> Bytes {
-    model.clone().into_record().into_bytes().expect("weights are plain tensors")
+    model
+        .clone()
+        .into_record()
+        .into_bytes()
+        .expect("weights are plain tensors")
 }
 
 fn load<M: Module>(model: M, weights: &Bytes) -> M {
@@ -136,8 +152,10 @@ fn model(kind: FusionKind, llm: LanguageModel, weights: Option<&Bytes>) -> UserL
     .with_ff_multiplier(2)
     .with_dropout_input(0.0)
     .init(device);
-    let perceiver =
-        PerceiverResamplerConfig::new(8).with_n_latents(3).with_n_layers(1).with_n_heads(2);
+    let perceiver = PerceiverResamplerConfig::new(8)
+        .with_n_latents(3)
+        .with_n_layers(1)
+        .with_n_heads(2);
     let fusion = FusionConfig::new(kind, FusedBlocks::Upper(1))
         .with_d_user(10)
         .with_n_heads(2)
@@ -146,9 +164,16 @@ fn model(kind: FusionKind, llm: LanguageModel, weights: Option<&Bytes>) -> UserL
         .with_perceiver((!is_soft).then_some(perceiver))
         .init(llm, encoder);
     for fusion in model.fusion.iter_mut().flatten() {
-        fusion.gate = fusion.gate.take().map(|gate| gate.map(|gate| gate.ones_like()));
+        fusion.gate = fusion
+            .gate
+            .take()
+            .map(|gate| gate.map(|gate| gate.ones_like()));
     }
-    let strategy = if is_soft { TuningStrategy::Lora } else { TuningStrategy::Enc };
+    let strategy = if is_soft {
+        TuningStrategy::Lora
+    } else {
+        TuningStrategy::Enc
+    };
     let model = strategy.apply(model, &LoraConfig::new().with_rank(2));
     match weights {
         Some(weights) => load(model, weights),
@@ -172,7 +197,10 @@ impl Figures {
     fn of(model: &UserLlm, kind: FusionKind) -> Self {
         let device = model.device();
         let histories = histories(&device);
-        let trie = TokenTrie::new(&[vec![5], vec![5, 6], vec![7, 8, 9], vec![7, 9], vec![10]], 0);
+        let trie = TokenTrie::new(
+            &[vec![5], vec![5, 6], vec![7, 8, 9], vec![7, 9], vec![10]],
+            0,
+        );
         let trie = trie.expect("the answers differ");
         let prompt = vec![3, 1, 4];
         let trunk = (kind == FusionKind::CrossAttention).then(|| model.trunk(&prompt, &trie));
@@ -184,9 +212,15 @@ impl Figures {
         let loss = |model: &UserLlm, normalisation| {
             let user = model.read_user(&histories);
             // A trunk has no states of settled nodes, which this normalisation asks for.
-            let trunk = trunk.as_ref().filter(|_| normalisation == Normalisation::Trie);
-            AnswerLoss { trie: &trie, normalisation, teacher_weight: 0.5 }
-                .forward(model, &user, &targets, trunk)
+            let trunk = trunk
+                .as_ref()
+                .filter(|_| normalisation == Normalisation::Trie);
+            AnswerLoss {
+                trie: &trie,
+                normalisation,
+                teacher_weight: 0.5,
+            }
+            .forward(model, &user, &targets, trunk)
         };
 
         let trie_loss = loss(model, Normalisation::Trie);
@@ -197,19 +231,34 @@ impl Figures {
         ]
         .map(|loss| loss.into_scalar::<f32>())
         .to_vec();
-        let gradients = gradients(model, &GradientsParams::from_grads(trie_loss.backward(), model));
+        let gradients = gradients(
+            model,
+            &GradientsParams::from_grads(trie_loss.backward(), model),
+        );
 
         let plain = model.valid();
         let user = plain.read_user(&EventBatch::new(
-            histories.modalities.iter().map(|ids| ids.clone().inner()).collect(),
+            histories
+                .modalities
+                .iter()
+                .map(|ids| ids.clone().inner())
+                .collect(),
             histories.lengths.clone(),
         ));
         let mut reader = UserReader::new(&plain, &user, trunk.as_ref());
         let forest = reader.forest(&targets.prompts);
-        let search = BeamConfig { width: 5, k: 3, normalisation: Normalisation::Trie };
+        let search = BeamConfig {
+            width: 5,
+            k: 3,
+            normalisation: Normalisation::Trie,
+        };
         let excluded = [vec![1], vec![], vec![0, 4]];
         let ranked = beam_search(&mut reader, forest, &trie, &excluded, &search);
-        let ranked = ranked.iter().flatten().map(|answer| answer.log_likelihood).collect();
+        let ranked = ranked
+            .iter()
+            .flatten()
+            .map(|answer| answer.log_likelihood)
+            .collect();
 
         let mut optimizer: ModuleOptimizer = AdamWConfig::new().with_epsilon(1e-8).init();
         let mut trained = model.clone();
@@ -221,8 +270,16 @@ impl Figures {
             value
         });
         let training: Vec<f32> = training.collect();
-        assert!(training[STEPS - 1] < training[0], "nothing was learned: {training:?}");
-        Self { losses, gradients, training, ranked }
+        assert!(
+            training[STEPS - 1] < training[0],
+            "nothing was learned: {training:?}"
+        );
+        Self {
+            losses,
+            gradients,
+            training,
+            ranked,
+        }
     }
 
     /// Gives the largest difference.
@@ -246,7 +303,11 @@ impl Figures {
         }
         near(&self.ranked, &expected.ranked, "log-likelihood of answer");
         near(&self.training, &expected.training, "loss of training step");
-        assert_eq!(self.gradients.len(), expected.gradients.len(), "{spec}: gradients");
+        assert_eq!(
+            self.gradients.len(),
+            expected.gradients.len(),
+            "{spec}: gradients"
+        );
         farthest
     }
 }
@@ -257,7 +318,15 @@ fn histories(device: &Device) -> EventBatch {
     let items: Vec<i64> = lengths
         .iter()
         .enumerate()
-        .flat_map(|(row, &n)| (0..7).map(move |at| if at < n { 2 + ((row * 5 + at * 3) % 11) as i64 } else { 0 }))
+        .flat_map(|(row, &n)| {
+            (0..7).map(move |at| {
+                if at < n {
+                    2 + ((row * 5 + at * 3) % 11) as i64
+                } else {
+                    0
+                }
+            })
+        })
         .collect();
     let genres: Vec<i64> = items
         .iter()
@@ -294,8 +363,15 @@ fn gradients(model: &UserLlm, grads: &GradientsParams) -> Vec<(String, Vec<f32>)
             }
         }
     }
-    let mut gradients = Gradients { grads, path: Vec::new(), found: Vec::new() };
+    let mut gradients = Gradients {
+        grads,
+        path: Vec::new(),
+        found: Vec::new(),
+    };
     model.visit(&mut gradients);
-    assert!(gradients.found.len() > 10, "too few parameters have a gradient");
+    assert!(
+        gradients.found.len() > 10,
+        "too few parameters have a gradient"
+    );
     gradients.found
 }

@@ -79,7 +79,10 @@ fn flex() -> Result<Device, DeviceError> {
 
 #[cfg(not(feature = "flex"))]
 fn flex() -> Result<Device, DeviceError> {
-    Err(DeviceError::NotBuilt { backend: "flex", build: "cargo build --release --features flex" })
+    Err(DeviceError::NotBuilt {
+        backend: "flex",
+        build: "cargo build --release --features flex",
+    })
 }
 
 // burn 0.22 marks ndarray and LibTorch deprecated: they leave with 0.23. Nothing but these four
@@ -183,7 +186,10 @@ fn wgpu(index: Option<usize>) -> Result<Device, DeviceError> {
 
 #[cfg(not(feature = "wgpu"))]
 fn wgpu(_: Option<usize>) -> Result<Device, DeviceError> {
-    Err(DeviceError::NotBuilt { backend: "wgpu", build: "cargo build --release --features wgpu" })
+    Err(DeviceError::NotBuilt {
+        backend: "wgpu",
+        build: "cargo build --release --features wgpu",
+    })
 }
 
 #[cfg(feature = "cuda")]
@@ -204,7 +210,10 @@ fn cuda(index: usize) -> Result<Device, DeviceError> {
 
 #[cfg(not(feature = "cuda"))]
 fn cuda(_: usize) -> Result<Device, DeviceError> {
-    Err(DeviceError::NotBuilt { backend: "CUDA", build: "cargo build --release --features cuda" })
+    Err(DeviceError::NotBuilt {
+        backend: "CUDA",
+        build: "cargo build --release --features cuda",
+    })
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda", feature = "libtorch"))]
@@ -224,7 +233,9 @@ fn count(n: usize, what: &str) -> String {
 ))]
 fn open(backend: &'static str, device: &Device) -> Result<(), DeviceError> {
     let once = || {
-        let sum = burn::Tensor::<1>::ones([4], device).sum().try_into_scalar::<f32>();
+        let sum = burn::Tensor::<1>::ones([4], device)
+            .sum()
+            .try_into_scalar::<f32>();
         match sum {
             Ok(4.0) => Ok(()),
             Ok(other) => Err(format!("1 + 1 + 1 + 1 gave {other}")),

@@ -54,7 +54,10 @@ impl Checkpoints {
     pub fn new(folder: impl Into<PathBuf>, fingerprint: impl Into<String>) -> Result<Self, Error> {
         let folder = folder.into();
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        Ok(Self { folder, fingerprint: fingerprint.into() })
+        Ok(Self {
+            folder,
+            fingerprint: fingerprint.into(),
+        })
     }
 
     /// Write a checkpoint; older ones go, but for the one before and the best.
@@ -88,9 +91,17 @@ impl Checkpoints {
                 .into_iter()
                 .map(|name| Ok((name.to_string(), sha256(&partial.join(name))?)))
                 .collect::<Result<_, Error>>()?;
-            let state = Checkpoint { step, best, fingerprint: self.fingerprint.clone(), files };
+            let state = Checkpoint {
+                step,
+                best,
+                fingerprint: self.fingerprint.clone(),
+                files,
+            };
             let state = serde_json::to_vec_pretty(&state).expect("a checkpoint's state is plain");
-            for (name, contents) in [(STATE_HASH, hex(&Sha256::digest(&state)).as_bytes()), (STATE, &state)] {
+            for (name, contents) in [
+                (STATE_HASH, hex(&Sha256::digest(&state)).as_bytes()),
+                (STATE, &state),
+            ] {
                 let path = partial.join(name);
                 fs::write(&path, contents).map_err(Error::io("write", &path))?;
             }
@@ -149,7 +160,9 @@ impl Checkpoints {
             path: path.to_path_buf(),
             reason: format!("its weights do not fit the model: {error}"),
         };
-        let record = ModuleRecord::load(path.join(MODEL)).map_err(damaged)?.allow_partial(true);
+        let record = ModuleRecord::load(path.join(MODEL))
+            .map_err(damaged)?
+            .allow_partial(true);
         model.try_load_record(record).map_err(damaged)
     }
 
@@ -162,10 +175,12 @@ impl Checkpoints {
         path: &Path,
         optimizer: ModuleOptimizer,
     ) -> Result<ModuleOptimizer, Error> {
-        optimizer.load(path.join(OPTIMIZER)).map_err(|error| Error::Checkpoint {
-            path: path.to_path_buf(),
-            reason: format!("its optimizer state cannot be read: {error}"),
-        })
+        optimizer
+            .load(path.join(OPTIMIZER))
+            .map_err(|error| Error::Checkpoint {
+                path: path.to_path_buf(),
+                reason: format!("its optimizer state cannot be read: {error}"),
+            })
     }
 
     /// The checkpoint after `step` steps, found to be whole.
@@ -190,7 +205,8 @@ impl Checkpoints {
             .flatten()
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| {
-                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-"))
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with("step-"))
             })
             .collect();
         steps.sort();
@@ -216,19 +232,24 @@ mod exact {
         best: &Option<(f64, usize)>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        best.map(|(figure, step)| (format!("{figure:?}"), step)).serialize(to)
+        best.map(|(figure, step)| (format!("{figure:?}"), step))
+            .serialize(to)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<(f64, usize)>, D::Error> {
         let best = Option::<(String, usize)>::deserialize(from)?;
-        best.map(|(figure, step)| Ok((figure.parse().map_err(D::Error::custom)?, step))).transpose()
+        best.map(|(figure, step)| Ok((figure.parse().map_err(D::Error::custom)?, step)))
+            .transpose()
     }
 }
 
 fn read_state(path: &Path) -> Result<Checkpoint, Error> {
-    let damaged = |reason: String| Error::Checkpoint { path: path.to_path_buf(), reason };
+    let damaged = |reason: String| Error::Checkpoint {
+        path: path.to_path_buf(),
+        reason,
+    };
     let file = path.join(STATE);
     let text = fs::read(&file).map_err(Error::io("read", &file))?;
     let hash = path.join(STATE_HASH);
@@ -241,7 +262,9 @@ fn read_state(path: &Path) -> Result<Checkpoint, Error> {
     for (name, expected) in &state.files {
         let found = sha256(&path.join(name))?;
         if found != *expected {
-            return Err(damaged(format!("{name} has SHA-256 {found}, expected {expected}")));
+            return Err(damaged(format!(
+                "{name} has SHA-256 {found}, expected {expected}"
+            )));
         }
     }
     Ok(state)
@@ -267,5 +290,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 fn sync(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io("sync", path))
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(Error::io("sync", path))
 }

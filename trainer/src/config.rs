@@ -160,7 +160,11 @@ impl ModalityKind {
             "item" => Ok(Self::Item),
             "rating" => Ok(Self::Rating),
             "genres" => Ok(Self::Genres),
-            _ => Err(Error::value("encoder.modalities.name", name, "`item`, `rating` or `genres`")),
+            _ => Err(Error::value(
+                "encoder.modalities.name",
+                name,
+                "`item`, `rating` or `genres`",
+            )),
         }
     }
 }
@@ -183,9 +187,13 @@ impl RunConfig {
     ///
     /// As [`read`](Self::read).
     pub fn from_toml(text: &str, file: &str, patches: &[String]) -> Result<Self, Error> {
-        let fail = |message: String| Error::Config { file: file.to_string(), message };
+        let fail = |message: String| Error::Config {
+            file: file.to_string(),
+            message,
+        };
         // Parsed as it stands first: its errors then point at lines of the file.
-        let mut table: toml::Table = toml::from_str(text).map_err(|error| fail(error.to_string()))?;
+        let mut table: toml::Table =
+            toml::from_str(text).map_err(|error| fail(error.to_string()))?;
         for patch in patches {
             apply(&mut table, patch)?;
         }
@@ -201,7 +209,11 @@ impl RunConfig {
                     Ok(config) => similar_key(config, &key),
                     Err(error) => missing_sibling(error.message(), &key),
                 };
-                Err(Error::UnknownKey { file: file.to_string(), key, suggestion })
+                Err(Error::UnknownKey {
+                    file: file.to_string(),
+                    key,
+                    suggestion,
+                })
             }
             (None, Ok(config)) => config.validate().map(|()| config),
             (None, Err(error)) => Err(fail(error.to_string().trim_end().to_string())),
@@ -221,11 +233,20 @@ impl RunConfig {
         };
         at_least("data.history_len", self.data.history_len, 1)?;
         at_least("data.stride", self.data.stride, 1)?;
-        at_least("encoder.max_length", self.encoder.max_length, self.data.history_len)?;
+        at_least(
+            "encoder.max_length",
+            self.encoder.max_length,
+            self.data.history_len,
+        )?;
         at_least("evaluation.batch_size", self.evaluation.batch_size, 1)?;
         at_least("evaluation.beam_width", self.evaluation.beam_width, 10)?;
         at_least("tuning.answers", self.tuning.answers, 1)?;
-        if self.encoder.modalities.first().is_none_or(|first| first.name != "item") {
+        if self
+            .encoder
+            .modalities
+            .first()
+            .is_none_or(|first| first.name != "item")
+        {
             return Err(Error::value(
                 "encoder.modalities",
                 "a list that does not begin with `item`",
@@ -267,8 +288,14 @@ impl RunConfig {
         };
         from_0_to_1("encoder.dropout_input", self.encoder.dropout_input)?;
         from_0_to_1("encoder.dropout", self.encoder.dropout)?;
-        from_0_to_1("perceiver.dropout", self.perceiver.as_ref().map_or(0.0, |p| p.dropout))?;
-        from_0_to_1("tuning.teacher_weight", f64::from(self.tuning.teacher_weight))?;
+        from_0_to_1(
+            "perceiver.dropout",
+            self.perceiver.as_ref().map_or(0.0, |p| p.dropout),
+        )?;
+        from_0_to_1(
+            "tuning.teacher_weight",
+            f64::from(self.tuning.teacher_weight),
+        )?;
         from_0_to_1("tuning.genre_share", self.tuning.genre_share)?;
         let positive = |key, value: f64| match value > 0.0 && value.is_finite() {
             true => Ok(()),
@@ -278,18 +305,24 @@ impl RunConfig {
         positive("tuning.encoder_rate", self.tuning.encoder_rate)?;
         at_least("tuning.whole_model_steps", self.tuning.whole_model_steps, 1)?;
         let stages = [
-            (&self.pretraining, [
-                "pretraining.learning_rate",
-                "pretraining.batch_size",
-                "pretraining.steps",
-                "pretraining.warmup",
-            ]),
-            (&self.tuning.training, [
-                "tuning.training.learning_rate",
-                "tuning.training.batch_size",
-                "tuning.training.steps",
-                "tuning.training.warmup",
-            ]),
+            (
+                &self.pretraining,
+                [
+                    "pretraining.learning_rate",
+                    "pretraining.batch_size",
+                    "pretraining.steps",
+                    "pretraining.warmup",
+                ],
+            ),
+            (
+                &self.tuning.training,
+                [
+                    "tuning.training.learning_rate",
+                    "tuning.training.batch_size",
+                    "tuning.training.steps",
+                    "tuning.training.warmup",
+                ],
+            ),
         ];
         for (stage, [learning_rate, batch_size, steps, warmup]) in stages {
             if !(stage.learning_rate > 0.0 && stage.learning_rate <= 1.0) {
@@ -389,7 +422,9 @@ mod tests {
 
     fn error(text: &str, patches: &[&str]) -> String {
         let patches: Vec<String> = patches.iter().map(ToString::to_string).collect();
-        RunConfig::from_toml(text, "run.toml", &patches).unwrap_err().to_string()
+        RunConfig::from_toml(text, "run.toml", &patches)
+            .unwrap_err()
+            .to_string()
     }
 
     fn patched(patch: &str) -> RunConfig {
@@ -428,7 +463,10 @@ mod tests {
             llm_fusion::UserLlmConfig::new(config.fusion.clone())
                 .with_perceiver(config.perceiver.clone())
                 .init(llm, encoder);
-            assert_eq!(path.file_stem().unwrap().to_str(), Some(config.name.as_str()));
+            assert_eq!(
+                path.file_stem().unwrap().to_str(),
+                Some(config.name.as_str())
+            );
             n += 1;
         }
         assert!(n > 0, "no run was read");
@@ -437,35 +475,70 @@ mod tests {
     #[test]
     fn a_misspelt_key_is_refused_with_its_path_and_the_key_that_was_meant() {
         let message = error(&toml().replace("n_latents", "n_latnets"), &[]);
-        assert!(message.starts_with("run.toml: unknown key `perceiver.n_latnets`; did you mean `perceiver.n_latents`?"), "{message}");
+        assert!(
+            message.starts_with(
+                "run.toml: unknown key `perceiver.n_latnets`; did you mean `perceiver.n_latents`?"
+            ),
+            "{message}"
+        );
         let message = error(&toml(), &["perceiver.n_latnets=3"]);
-        assert!(message.contains("unknown key `perceiver.n_latnets`; did you mean `perceiver.n_latents`?"), "{message}");
+        assert!(
+            message
+                .contains("unknown key `perceiver.n_latnets`; did you mean `perceiver.n_latents`?"),
+            "{message}"
+        );
         let message = error(&toml().replace("[data]\n", "[data]\nstrid = 3\n"), &[]);
-        assert!(message.contains("`data.strid`; did you mean `data.stride`?"), "{message}");
-        let message = error(&toml().replacen("vocab_size = 0", "vocab_size = 0\nvocab_sise = 0", 1), &[]);
-        assert!(message.contains("`encoder.modalities.0.vocab_sise`; did you mean `encoder.modalities.0.vocab_size`?"), "{message}");
+        assert!(
+            message.contains("`data.strid`; did you mean `data.stride`?"),
+            "{message}"
+        );
+        let message = error(
+            &toml().replacen("vocab_size = 0", "vocab_size = 0\nvocab_sise = 0", 1),
+            &[],
+        );
+        assert!(
+            message.contains(
+                "`encoder.modalities.0.vocab_sise`; did you mean `encoder.modalities.0.vocab_size`?"
+            ),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_key_like_no_other_is_refused_without_a_guess() {
         let message = error(&format!("quantum_entanglement = 1\n{}", toml()), &[]);
-        assert!(message.starts_with("run.toml: unknown key `quantum_entanglement`\n"), "{message}");
+        assert!(
+            message.starts_with("run.toml: unknown key `quantum_entanglement`\n"),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_missing_key_is_named_with_its_section() {
         let message = error(&without("n_latents"), &[]);
-        assert!(message.contains("`n_latents`") && message.contains("perceiver"), "{message}");
+        assert!(
+            message.contains("`n_latents`") && message.contains("perceiver"),
+            "{message}"
+        );
         let message = error(&without("seed"), &[]);
         assert!(message.contains("missing field `seed`"), "{message}");
     }
 
     #[test]
     fn a_value_of_another_type_names_its_key() {
-        let message = error(&toml().replace("n_latents = 3", "n_latents = \"three\""), &[]);
-        assert!(message.contains("n_latents") && message.contains("invalid type"), "{message}");
+        let message = error(
+            &toml().replace("n_latents = 3", "n_latents = \"three\""),
+            &[],
+        );
+        assert!(
+            message.contains("n_latents") && message.contains("invalid type"),
+            "{message}"
+        );
         let message = error(&toml(), &["pretraining.steps=many"]);
-        assert!(message.contains("steps") && message.contains("invalid type"), "{message}");
+        assert!(
+            message.contains("steps") && message.contains("invalid type"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -478,51 +551,115 @@ mod tests {
     fn patches_set_numbers_texts_lists_and_tables() {
         assert_eq!(patched("pretraining.steps=3").pretraining.steps, 3);
         assert_eq!(patched("tuning.gate_rate=0.5").tuning.gate_rate, 0.5);
-        assert_eq!(patched("evaluation.exclude_seen=false").evaluation.exclude_seen, false);
+        assert_eq!(
+            patched("evaluation.exclude_seen=false")
+                .evaluation
+                .exclude_seen,
+            false
+        );
         assert_eq!(patched("llm.model=qwen2").llm.model, "qwen2");
         assert_eq!(patched("name=\"7\"").name, "7");
         assert_eq!(patched("data.dataset=/a b/c=d").data.dataset, "/a b/c=d");
-        assert_eq!(patched("tuning.strategy=proj").tuning.strategy, TuningStrategy::Proj);
+        assert_eq!(
+            patched("tuning.strategy=proj").tuning.strategy,
+            TuningStrategy::Proj
+        );
         let blocks = patched("fusion.blocks={ only = [0, 2] }").fusion.blocks;
         assert_eq!(blocks, llm_fusion::FusedBlocks::Only(vec![0, 2]));
-        assert_eq!(patched("fusion.blocks=all").fusion.blocks, llm_fusion::FusedBlocks::All);
+        assert_eq!(
+            patched("fusion.blocks=all").fusion.blocks,
+            llm_fusion::FusedBlocks::All
+        );
     }
 
     #[test]
     fn patches_that_set_nothing_are_refused() {
         assert!(error(&toml(), &["pretraining.steps"]).contains("expected `key=value`"));
         assert!(error(&toml(), &["seed.deep=1"]).contains("unknown key `seed.deep`"));
-        assert!(error(&toml(), &["pretraining.step=1"]).contains("did you mean `pretraining.steps`?"));
+        assert!(
+            error(&toml(), &["pretraining.step=1"]).contains("did you mean `pretraining.steps`?")
+        );
     }
 
     #[test]
     fn values_that_cannot_work_are_refused_by_their_key() {
         for (patch, expected) in [
-            ("data.history_len=0", "`data.history_len` = 0: expected at least 1"),
+            (
+                "data.history_len=0",
+                "`data.history_len` = 0: expected at least 1",
+            ),
             ("data.stride=0", "`data.stride` = 0: expected at least 1"),
-            ("encoder.max_length=4", "`encoder.max_length` = 4: expected at least 5"),
+            (
+                "encoder.max_length=4",
+                "`encoder.max_length` = 4: expected at least 5",
+            ),
             ("encoder.modalities=[]", "`item` first"),
-            ("encoder.modalities=[{ name = \"rating\", vocab_size = 0, d_embedding = 3 }]", "`item` first"),
-            ("encoder.n_heads=3", "`encoder.n_heads` = 3: expected a divisor of `encoder.d_model` = 8"),
+            (
+                "encoder.modalities=[{ name = \"rating\", vocab_size = 0, d_embedding = 3 }]",
+                "`item` first",
+            ),
+            (
+                "encoder.n_heads=3",
+                "`encoder.n_heads` = 3: expected a divisor of `encoder.d_model` = 8",
+            ),
             ("encoder.n_heads=0", "`encoder.n_heads` = 0"),
-            ("encoder.dropout=1.5", "`encoder.dropout` = 1.5: expected from 0 to 1"),
-            ("encoder.dropout_input=-0.5", "`encoder.dropout_input` = -0.5"),
-            ("perceiver.d_model=16", "`perceiver.d_model` = 16: expected `encoder.d_model` = 8"),
-            ("perceiver.n_heads=3", "`perceiver.n_heads` = 3: expected a divisor of `perceiver.d_model` = 8"),
-            ("perceiver.n_latents=0", "`perceiver.n_latents` = 0: expected at least 1"),
+            (
+                "encoder.dropout=1.5",
+                "`encoder.dropout` = 1.5: expected from 0 to 1",
+            ),
+            (
+                "encoder.dropout_input=-0.5",
+                "`encoder.dropout_input` = -0.5",
+            ),
+            (
+                "perceiver.d_model=16",
+                "`perceiver.d_model` = 16: expected `encoder.d_model` = 8",
+            ),
+            (
+                "perceiver.n_heads=3",
+                "`perceiver.n_heads` = 3: expected a divisor of `perceiver.d_model` = 8",
+            ),
+            (
+                "perceiver.n_latents=0",
+                "`perceiver.n_latents` = 0: expected at least 1",
+            ),
             ("perceiver.dropout=nan", "`perceiver.dropout` = NaN"),
             ("evaluation.batch_size=0", "`evaluation.batch_size` = 0"),
-            ("evaluation.beam_width=9", "`evaluation.beam_width` = 9: expected at least 10"),
+            (
+                "evaluation.beam_width=9",
+                "`evaluation.beam_width` = 9: expected at least 10",
+            ),
             ("tuning.answers=0", "`tuning.answers` = 0"),
-            ("tuning.teacher_weight=1.5", "`tuning.teacher_weight` = 1.5: expected from 0 to 1"),
-            ("tuning.genre_share=2", "`tuning.genre_share` = 2: expected from 0 to 1"),
-            ("tuning.gate_rate=0", "`tuning.gate_rate` = 0: expected above 0"),
-            ("tuning.encoder_rate=inf", "`tuning.encoder_rate` = inf: expected above 0"),
-            ("tuning.whole_model_steps=0", "`tuning.whole_model_steps` = 0"),
-            ("pretraining.learning_rate=0", "`pretraining.learning_rate` = 0: expected above 0 and at most 1"),
+            (
+                "tuning.teacher_weight=1.5",
+                "`tuning.teacher_weight` = 1.5: expected from 0 to 1",
+            ),
+            (
+                "tuning.genre_share=2",
+                "`tuning.genre_share` = 2: expected from 0 to 1",
+            ),
+            (
+                "tuning.gate_rate=0",
+                "`tuning.gate_rate` = 0: expected above 0",
+            ),
+            (
+                "tuning.encoder_rate=inf",
+                "`tuning.encoder_rate` = inf: expected above 0",
+            ),
+            (
+                "tuning.whole_model_steps=0",
+                "`tuning.whole_model_steps` = 0",
+            ),
+            (
+                "pretraining.learning_rate=0",
+                "`pretraining.learning_rate` = 0: expected above 0 and at most 1",
+            ),
             ("pretraining.batch_size=0", "`pretraining.batch_size` = 0"),
             ("pretraining.warmup=1.1", "`pretraining.warmup` = 1.1"),
-            ("tuning.training.learning_rate=2", "`tuning.training.learning_rate` = 2"),
+            (
+                "tuning.training.learning_rate=2",
+                "`tuning.training.learning_rate` = 2",
+            ),
             ("tuning.training.steps=0", "`tuning.training.steps` = 0"),
         ] {
             let message = error(&toml(), &[patch]);
@@ -531,7 +668,12 @@ mod tests {
         let other = "encoder.modalities=[{ name = \"item\", vocab_size = 0, d_embedding = 3 }, \
                      { name = \"price\", vocab_size = 0, d_embedding = 3 }]";
         let message = error(&toml(), &[other]);
-        assert!(message.contains("`encoder.modalities.name` = price: expected `item`, `rating` or `genres`"), "{message}");
+        assert!(
+            message.contains(
+                "`encoder.modalities.name` = price: expected `item`, `rating` or `genres`"
+            ),
+            "{message}"
+        );
     }
 
     #[test]
@@ -546,8 +688,13 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
-        let message = RunConfig::read(Path::new("/nowhere/run.toml"), &[]).unwrap_err().to_string();
-        assert!(message.starts_with("cannot read /nowhere/run.toml"), "{message}");
+        let message = RunConfig::read(Path::new("/nowhere/run.toml"), &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.starts_with("cannot read /nowhere/run.toml"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use datasets::Event;
+use llm::generate::Decode;
 use llm::load::LoadedModel;
+use llm::ranking::ReadForest;
 use llm::{LanguageModel, LanguageModelConfig};
 use llm_fusion::{Trunk, UserDecoder, UserEmbeddings, UserLlm, UserReader};
-use llm::generate::Decode;
-use llm::ranking::ReadForest;
 use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
 use user_encoder::UserEncoderConfig;
@@ -71,7 +71,11 @@ impl Sizes {
             llm: llm.clone(),
             encoder: config.encoder.clone(),
             perceiver: config.perceiver.clone(),
-            d_user: if model.is_soft_prompt() { llm.d_model } else { config.fusion.d_user },
+            d_user: if model.is_soft_prompt() {
+                llm.d_model
+            } else {
+                config.fusion.d_user
+            },
             cross_attention: (
                 model.fusion.iter().flatten().count(),
                 config.fusion.n_heads * config.fusion.d_head,
@@ -83,8 +87,8 @@ impl Sizes {
     /// causal attention, and one row of the head.
     pub fn language_model(&self, tokens: usize) -> f64 {
         let c = &self.llm;
-        let per_block = c.d_model * (2 * c.n_heads + 2 * c.n_kv_heads) * c.d_head
-            + 3 * c.d_model * c.d_ff;
+        let per_block =
+            c.d_model * (2 * c.n_heads + 2 * c.n_kv_heads) * c.d_head + 3 * c.d_model * c.d_ff;
         let weights = 2.0 * (c.n_layers * per_block * tokens) as f64;
         let attention = 2.0 * (c.n_layers * tokens * tokens * c.n_heads * c.d_head) as f64;
         weights + attention + 2.0 * (c.d_model * c.vocab_size) as f64
@@ -93,7 +97,11 @@ impl Sizes {
     /// Encoder, Perceiver and projector over `events` events.
     pub fn user(&self, events: usize) -> f64 {
         let (encoder, d) = (&self.encoder, self.encoder.d_model);
-        let d_event: usize = encoder.modalities.iter().map(|modality| modality.d_embedding).sum();
+        let d_event: usize = encoder
+            .modalities
+            .iter()
+            .map(|modality| modality.d_embedding)
+            .sum();
         let slots = events + 1; // BOS
         let per_layer = (4 + 2 * encoder.ff_multiplier) * d * d * slots + slots * slots * d;
         let encoder = d_event * d * events + encoder.n_layers * per_layer;
@@ -128,7 +136,10 @@ impl Sizes {
 /// # Errors
 ///
 /// If the text cannot be tokenized.
-#[expect(clippy::too_many_arguments, reason = "everything that takes part in a question")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "everything that takes part in a question"
+)]
 pub fn measure(
     lengths: &[usize],
     runs: usize,
@@ -143,16 +154,25 @@ pub fn measure(
     let sizes = Sizes::new(config, llm, model);
     let mut question = tokenizer.encode_bare(QUESTION)?;
     question.truncate(QUESTION_TOKENS);
-    let task = &Task { prompt: question, answers: tasks.next_item.answers.clone() };
+    let task = &Task {
+        prompt: question,
+        answers: tasks.next_item.answers.clone(),
+    };
     let trunk = (!model.is_soft_prompt() && model.lowest_fused() > 0)
         .then(|| model.trunk(&task.prompt, &task.answers.trie));
-    let longest = prepared.dataset.histories.iter().max_by_key(|history| history.events.len());
+    let longest = prepared
+        .dataset
+        .histories
+        .iter()
+        .max_by_key(|history| history.events.len());
     let longest = longest.map_or(&[][..], |history| &history.events);
     let mut costs = Vec::new();
     monitor.begin("time to first token", 0, lengths.len());
     for (done, &events) in lengths.iter().enumerate() {
         let history = last(longest, events);
-        let text = config.prompts.history_text(&prepared.dataset.catalogue, &history);
+        let text = config
+            .prompts
+            .history_text(&prepared.dataset.catalogue, &history);
         let mut tokens = tokenizer.encode(&text)?;
         tokens.extend(&task.prompt);
         let text_ms = median(runs, || {
@@ -168,21 +188,34 @@ pub fn measure(
             runs,
         });
 
-        let read = || model.read_user(&prepared.batcher.batch(&[history.as_slice()], &model.device()));
+        let read = || {
+            model.read_user(
+                &prepared
+                    .batcher
+                    .batch(&[history.as_slice()], &model.device()),
+            )
+        };
         let encode_ms = median(runs, || {
             let _ = read().embeddings.into_data();
         });
         let user = read();
         let n_user = user.embeddings.dims()[1];
         let prefill_ms = median(runs, || {
-            let _ = UserDecoder::new(model, Some(&user)).push(&task.prompt).argmax(0).into_data();
+            let _ = UserDecoder::new(model, Some(&user))
+                .push(&task.prompt)
+                .argmax(0)
+                .into_data();
         });
         let soft = if model.is_soft_prompt() { n_user } else { 0 };
         let prompt_tokens = task.prompt.len() + soft;
         let gflop = sizes.user(events)
             + sizes.cross_attention(task.prompt.len(), n_user)
             + sizes.language_model(prompt_tokens);
-        let name = if model.is_soft_prompt() { "soft prompt" } else { "cross-attention" };
+        let name = if model.is_soft_prompt() {
+            "soft prompt"
+        } else {
+            "cross-attention"
+        };
         let cost = Cost {
             events,
             name: format!("user embeddings, {name}"),
@@ -216,7 +249,10 @@ pub fn measure(
 fn last(events: &[Event], n: usize) -> Vec<Event> {
     let have = events.len().min(n);
     let filler = events.first().into_iter().cycle().take(n - have);
-    filler.chain(&events[events.len() - have..]).copied().collect()
+    filler
+        .chain(&events[events.len() - have..])
+        .copied()
+        .collect()
 }
 
 fn first_token(model: &LanguageModel, tokens: &[u32]) {
@@ -228,7 +264,9 @@ fn first_token_above(model: &UserLlm, user: &UserEmbeddings, trunk: &Trunk, task
     let mut forest = reader.forest(std::slice::from_ref(&task.prompt));
     let hidden = reader.read(&forest.take(&model.device()));
     let [_, n, d_model] = hidden.dims();
-    let last = hidden.slice([0..1, n - 1..n, 0..d_model]).squeeze_dim::<2>(0);
+    let last = hidden
+        .slice([0..1, n - 1..n, 0..d_model])
+        .squeeze_dim::<2>(0);
     let _ = model.llm.head_logits(last).argmax(1).into_data();
 }
 
@@ -301,8 +339,10 @@ mod tests {
 
     #[test]
     fn a_perceiver_reads_every_event_and_hands_on_its_latents() {
-        let perceiver =
-            PerceiverResamplerConfig::new(16).with_n_latents(3).with_n_layers(2).with_ff_multiplier(2);
+        let perceiver = PerceiverResamplerConfig::new(16)
+            .with_n_latents(3)
+            .with_n_layers(2)
+            .with_ff_multiplier(2);
         let mut expected = encoder(5) + product(3, 16, 11);
         for _layer in 0..2 {
             expected += 2.0 * product(3, 16, 16) + 2.0 * product(5, 16, 16);
@@ -324,9 +364,18 @@ mod tests {
 
     #[test]
     fn a_short_history_is_filled_with_its_oldest_event_in_front() {
-        let event = |item| Event { item, rating: 3.0, timestamp: i64::from(item) };
+        let event = |item| Event {
+            item,
+            rating: 3.0,
+            timestamp: i64::from(item),
+        };
         let history = [event(1), event(2), event(3)];
-        let items = |n| last(&history, n).iter().map(|event| event.item).collect::<Vec<_>>();
+        let items = |n| {
+            last(&history, n)
+                .iter()
+                .map(|event| event.item)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(items(2), [2, 3]);
         assert_eq!(items(5), [1, 1, 1, 2, 3]);
     }

@@ -103,12 +103,27 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
     }
 
-    pub(crate) fn value(key: &'static str, found: impl ToString, expected: impl Into<String>) -> Self {
-        Self::Value { key, found: found.to_string(), expected: expected.into() }
+    pub(crate) fn value(
+        key: &'static str,
+        found: impl ToString,
+        expected: impl Into<String>,
+    ) -> Self {
+        Self::Value {
+            key,
+            found: found.to_string(),
+            expected: expected.into(),
+        }
     }
 }

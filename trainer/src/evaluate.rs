@@ -66,13 +66,23 @@ impl<'a> Questions<'a> {
             .iter()
             .map(|history| prepared.favourite_genre(prepared.batcher.latest(history)))
             .collect();
-        Self { histories, targets, genres }
+        Self {
+            histories,
+            targets,
+            genres,
+        }
     }
 
     fn excluded(&self, config: &RunConfig) -> Vec<Vec<usize>> {
         self.histories
             .iter()
-            .map(|history| if config.evaluation.exclude_seen { seen(history) } else { Vec::new() })
+            .map(|history| {
+                if config.evaluation.exclude_seen {
+                    seen(history)
+                } else {
+                    Vec::new()
+                }
+            })
             .collect()
     }
 }
@@ -87,7 +97,11 @@ pub fn protocol(prepared: &Prepared, config: &RunConfig) -> String {
          frequent in that history; 95 % intervals over users",
         dataset.name,
         dataset.catalogue.len(),
-        if config.evaluation.exclude_seen { "left out" } else { "kept" },
+        if config.evaluation.exclude_seen {
+            "left out"
+        } else {
+            "kept"
+        },
         prepared.test_users.len(),
         config.data.history_len,
         config.seed,
@@ -101,15 +115,21 @@ pub fn score(prepared: &Prepared, answered: &Answered) -> Row {
         .recommended
         .iter()
         .zip(&questions.targets)
-        .map(|(items, target)| items.iter().position(|item| item == target).map(|at| at + 1))
+        .map(|(items, target)| {
+            items
+                .iter()
+                .position(|item| item == target)
+                .map(|at| at + 1)
+        })
         .collect();
     let figure = |metric: &dyn Fn(Option<usize>) -> f64| {
         Figure::of(&ranks.iter().map(|&rank| metric(rank)).collect::<Vec<_>>())
     };
     let genre = answered.genres.as_ref().and_then(|genres| {
-        let hits = genres.iter().zip(&questions.genres).filter_map(|(genre, truth)| {
-            truth.map(|truth| f64::from(*genre == truth))
-        });
+        let hits = genres
+            .iter()
+            .zip(&questions.genres)
+            .filter_map(|(genre, truth)| truth.map(|truth| f64::from(*genre == truth)));
         let hits: Vec<f64> = hits.collect();
         (!hits.is_empty()).then(|| Figure::of(&hits))
     });
@@ -142,8 +162,11 @@ pub fn popularity(prepared: &Prepared, config: &RunConfig) -> Answered {
         }
     }
     let questions = Questions::new(prepared);
-    let recommended =
-        questions.excluded(config).iter().map(|excluded| top(&counts, excluded)).collect();
+    let recommended = questions
+        .excluded(config)
+        .iter()
+        .map(|excluded| top(&counts, excluded))
+        .collect();
     let favourite = (0..genres.len()).max_by_key(|&genre| genres[genre]);
     let favourite = favourite.filter(|&genre| genres[genre] > 0);
     Answered {
@@ -162,19 +185,33 @@ pub fn encoder(
 ) -> Answered {
     let questions = Questions::new(prepared);
     let excluded = questions.excluded(config);
-    let genre_head = config.encoder.modalities.iter().position(|modality| modality.name == "genres");
+    let genre_head = config
+        .encoder
+        .modalities
+        .iter()
+        .position(|modality| modality.name == "genres");
     let mut recommended = Vec::new();
     let mut genres = Vec::new();
     let n = config.evaluation.batch_size;
     for (histories, excluded) in questions.histories.chunks(n).zip(excluded.chunks(n)) {
         let scores = item_scores(prepared, encoder, histories, device);
-        recommended.extend(scores.iter().zip(excluded).map(|(scores, seen)| top(scores, seen)));
+        recommended.extend(
+            scores
+                .iter()
+                .zip(excluded)
+                .map(|(scores, seen)| top(scores, seen)),
+        );
         if let Some(head) = genre_head {
-            let latest: Vec<&[Event]> =
-                histories.iter().map(|history| prepared.batcher.latest(history)).collect();
+            let latest: Vec<&[Event]> = histories
+                .iter()
+                .map(|history| prepared.batcher.latest(history))
+                .collect();
             let logits = encoder.next_event_logits(&prepared.batcher.batch(&latest, device), head);
             let [batch, vocab_size] = logits.dims();
-            let best = logits.slice([0..batch, 2..vocab_size]).argmax(1).into_data();
+            let best = logits
+                .slice([0..batch, 2..vocab_size])
+                .argmax(1)
+                .into_data();
             genres.extend(best.iter::<i64>().map(|genre| genre as usize));
         }
     }
@@ -206,7 +243,9 @@ pub fn text_prompt(
         .iter()
         .map(|history| {
             let latest = &history[history.len().saturating_sub(n_events)..];
-            let text = config.prompts.history_text(&prepared.dataset.catalogue, latest);
+            let text = config
+                .prompts
+                .history_text(&prepared.dataset.catalogue, latest);
             Ok(tokenizer.encode(&text)?)
         })
         .collect::<Result<Vec<_>, Error>>()?;
@@ -238,11 +277,27 @@ pub fn text_prompt(
             normalisation: Normalisation::Trie,
         };
         let trie = &tasks.next_item.answers.trie;
-        let titles = beam_search(&mut reader.clone(), question(&next_item), trie, &seen, &search);
+        let titles = beam_search(
+            &mut reader.clone(),
+            question(&next_item),
+            trie,
+            &seen,
+            &search,
+        );
         let trie = &tasks.favourite_genre.answers.trie;
-        let search = BeamConfig { width: trie.n_sequences(), k: 1, ..search };
+        let search = BeamConfig {
+            width: trie.n_sequences(),
+            k: 1,
+            ..search
+        };
         let nothing = vec![Vec::new(); batch.len()];
-        let liked = beam_search(&mut reader, question(&favourite_genre), trie, &nothing, &search);
+        let liked = beam_search(
+            &mut reader,
+            question(&favourite_genre),
+            trie,
+            &nothing,
+            &search,
+        );
         for ((&at, titles), liked) in batch.iter().zip(titles).zip(liked) {
             recommended[at] = titles.into_iter().map(|answer| answer.sequence).collect();
             genres[at] = liked.first().map_or(0, |answer| answer.sequence);
@@ -273,19 +328,30 @@ pub fn user_llm(
     let mut genres = Vec::new();
     monitor.begin(name, 0, questions.histories.len());
     for histories in questions.histories.chunks(config.evaluation.batch_size) {
-        recommended.extend(rank_titles(model, tasks, prepared, config, &trunks, histories));
+        recommended.extend(rank_titles(
+            model, tasks, prepared, config, &trunks, histories,
+        ));
         let guessed = guess_genres(model, tasks, prepared, config, &trunks, histories);
-        genres.extend(guessed.into_iter().map(|answers| answers.first().copied().unwrap_or(0)));
+        genres.extend(
+            guessed
+                .into_iter()
+                .map(|answers| answers.first().copied().unwrap_or(0)),
+        );
         monitor.step(recommended.len(), &[]);
     }
     monitor.end("done");
-    Answered { name: name.to_string(), recommended, genres: Some(genres) }
+    Answered {
+        name: name.to_string(),
+        recommended,
+        genres: Some(genres),
+    }
 }
 
 /// The best-scored items that are not excluded; of equals, the earlier in the catalogue.
 fn top(scores: &[f32], excluded: &[usize]) -> Vec<usize> {
-    let mut items: Vec<usize> =
-        (0..scores.len()).filter(|item| excluded.binary_search(item).is_err()).collect();
+    let mut items: Vec<usize> = (0..scores.len())
+        .filter(|item| excluded.binary_search(item).is_err())
+        .collect();
     items.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
     items.truncate(K);
     items

@@ -17,7 +17,9 @@ pub fn rank(scores: &[f32], target: usize, excluded: &[usize]) -> Option<usize> 
         .iter()
         .enumerate()
         .filter(|&(item, &score)| {
-            item != target && score.partial_cmp(&own) != Some(Less) && excluded.binary_search(&item).is_err()
+            item != target
+                && score.partial_cmp(&own) != Some(Less)
+                && excluded.binary_search(&item).is_err()
         })
         .count();
     Some(before + 1)
@@ -74,12 +76,24 @@ impl Figure {
             let denominator = 1.0 + Z * Z / n;
             let centre = (mean + Z * Z / (2.0 * n)) / denominator;
             let half = Z * (mean * (1.0 - mean) / n + Z * Z / (4.0 * n * n)).sqrt() / denominator;
-            return Self { mean, low: (centre - half).max(0.0), high: (centre + half).min(1.0) };
+            return Self {
+                mean,
+                low: (centre - half).max(0.0),
+                high: (centre + half).min(1.0),
+            };
         }
-        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        let variance = values
+            .iter()
+            .map(|value| (value - mean).powi(2))
+            .sum::<f64>()
+            / (n - 1.0).max(1.0);
         let half = Z * (variance / n).sqrt();
         // Every metric here is within 0 and 1.
-        Self { mean, low: (mean - half).max(0.0), high: (mean + half).min(1.0) }
+        Self {
+            mean,
+            low: (mean - half).max(0.0),
+            high: (mean + half).min(1.0),
+        }
     }
 
     /// Whether this interval lies above another one.

@@ -48,12 +48,20 @@ pub struct Terminal {
 impl Terminal {
     /// Watch, and stop when `stop` says so.
     pub fn new(stop: fn() -> bool) -> Self {
-        Self { bar: None, plain: Plain::default(), stop, is_plain: false }
+        Self {
+            bar: None,
+            plain: Plain::default(),
+            stop,
+            is_plain: false,
+        }
     }
 
     /// The same with plain lines wherever it is shown.
     pub fn plain(stop: fn() -> bool) -> Self {
-        Self { is_plain: true, ..Self::new(stop) }
+        Self {
+            is_plain: true,
+            ..Self::new(stop)
+        }
     }
 }
 
@@ -83,7 +91,9 @@ impl Monitor for Terminal {
         if !self.is_plain && std::io::stderr().is_terminal() {
             let style = "{prefix:24} {wide_bar} {pos}/{len} {per_sec} {eta} left  {msg}";
             let style = ProgressStyle::with_template(style).expect("the template is constant");
-            let bar = ProgressBar::new(total as u64).with_style(style).with_prefix(stage.to_string());
+            let bar = ProgressBar::new(total as u64)
+                .with_style(style)
+                .with_prefix(stage.to_string());
             bar.set_position(done as u64);
             bar.reset_eta();
             self.bar = Some(bar);
@@ -94,9 +104,16 @@ impl Monitor for Terminal {
         if let Some(bar) = &self.bar {
             bar.set_message(list(figures));
             bar.set_position(done as u64);
-        } else if self.plain.last_line.is_some_and(|last| last.elapsed() >= PLAIN_INTERVAL) {
+        } else if self
+            .plain
+            .last_line
+            .is_some_and(|last| last.elapsed() >= PLAIN_INTERVAL)
+        {
             self.plain.last_line = Some(Instant::now());
-            let seconds = self.plain.begin.map_or(0.0, |begin| begin.elapsed().as_secs_f64());
+            let seconds = self
+                .plain
+                .begin
+                .map_or(0.0, |begin| begin.elapsed().as_secs_f64());
             let rate = (done - self.plain.done_before) as f64 / seconds.max(1e-9);
             let left = (self.plain.total.saturating_sub(done)) as f64 / rate.max(1e-9);
             line(&format!(
@@ -109,7 +126,11 @@ impl Monitor for Terminal {
     }
 
     fn validated(&mut self, done: usize, figures: &[(&str, f64)]) {
-        let text = format!("{}: after {done} steps{}", self.plain.stage, with_comma(figures));
+        let text = format!(
+            "{}: after {done} steps{}",
+            self.plain.stage,
+            with_comma(figures)
+        );
         match &self.bar {
             Some(bar) => bar.println(text),
             None => line(&text),
@@ -120,7 +141,10 @@ impl Monitor for Terminal {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        let seconds = self.plain.begin.map_or(0.0, |begin| begin.elapsed().as_secs_f64());
+        let seconds = self
+            .plain
+            .begin
+            .map_or(0.0, |begin| begin.elapsed().as_secs_f64());
         line(&format!("{}: {summary} ({seconds:.0} s)", self.plain.stage));
     }
 
@@ -130,16 +154,25 @@ impl Monitor for Terminal {
 }
 
 fn list(figures: &[(&str, f64)]) -> String {
-    let parts: Vec<String> =
-        figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+    let parts: Vec<String> = figures
+        .iter()
+        .map(|(name, value)| format!("{name} {value:.4}"))
+        .collect();
     parts.join(", ")
 }
 
 fn with_comma(figures: &[(&str, f64)]) -> String {
-    if figures.is_empty() { String::new() } else { format!(", {}", list(figures)) }
+    if figures.is_empty() {
+        String::new()
+    } else {
+        format!(", {}", list(figures))
+    }
 }
 
-#[expect(clippy::print_stderr, reason = "showing progress is what this monitor is for")]
+#[expect(
+    clippy::print_stderr,
+    reason = "showing progress is what this monitor is for"
+)]
 fn line(text: &str) {
     eprintln!("{text}");
 }

@@ -41,7 +41,12 @@ impl Prepared {
             ));
         }
         let test_users = sample(&users, config.evaluation.users, config.seed);
-        Ok(Self { dataset, batcher, encoder, test_users })
+        Ok(Self {
+            dataset,
+            batcher,
+            encoder,
+            test_users,
+        })
     }
 
     /// The leave-one-out split.
@@ -105,13 +110,20 @@ mod tests {
         ];
         let genres = ["A", "B", "C"].map(String::from).to_vec();
         let catalogue = Catalogue::new(items, genres).unwrap();
-        let history = History { user: "u".into(), events: events(&[0, 1, 2, 3, 4]) };
+        let history = History {
+            user: "u".into(),
+            events: events(&[0, 1, 2, 3, 4]),
+        };
         let dataset = Dataset::from_histories("five", catalogue, vec![history]).unwrap();
         Prepared::new(dataset, &toy::config(&[])).unwrap()
     }
 
     fn events(items: &[u32]) -> Vec<Event> {
-        let event = |(at, &item): (usize, &u32)| Event { item, rating: 3.0, timestamp: at as i64 };
+        let event = |(at, &item): (usize, &u32)| Event {
+            item,
+            rating: 3.0,
+            timestamp: at as i64,
+        };
         items.iter().enumerate().map(event).collect()
     }
 
@@ -159,7 +171,12 @@ mod tests {
         for history in &mut dataset.histories {
             history.events.truncate(3);
         }
-        let error = Prepared::new(dataset, &toy::config(&[])).unwrap_err().to_string();
-        assert!(error.contains("at least one user with four events"), "{error}");
+        let error = Prepared::new(dataset, &toy::config(&[]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("at least one user with four events"),
+            "{error}"
+        );
     }
 }

@@ -50,13 +50,19 @@ impl<'a> NextEvent<'a> {
     fn new(prepared: &'a Prepared, config: &RunConfig, device: &Device) -> Self {
         let split = prepared.split();
         let users: Vec<usize> = split.users().collect();
-        let TrainingConfig { validation_users, batch_size, .. } = config.pretraining.clone();
+        let TrainingConfig {
+            validation_users,
+            batch_size,
+            ..
+        } = config.pretraining.clone();
         Self {
             prepared,
             split,
             device: device.clone().autodiff(),
             windows: Windows::new(
-                split.windows(config.data.history_len, config.data.stride).collect(),
+                split
+                    .windows(config.data.history_len, config.data.stride)
+                    .collect(),
                 config.seed,
             ),
             validation_users: sample(&users, validation_users, config.seed),
@@ -84,8 +90,10 @@ impl Objective<UserEncoder> for NextEvent<'_> {
         let device = self.device.clone().without_autodiff();
         let mut sum = 0.0;
         for users in self.validation_users.chunks(128) {
-            let parts: Vec<(&[Event], &Event)> =
-                users.iter().filter_map(|&user| split.validation(user)).collect();
+            let parts: Vec<(&[Event], &Event)> = users
+                .iter()
+                .filter_map(|&user| split.validation(user))
+                .collect();
             let histories: Vec<&[Event]> = parts.iter().map(|(history, _)| *history).collect();
             let scores = item_scores(self.prepared, encoder, &histories, &device);
             for ((history, target), scores) in parts.iter().zip(scores) {
@@ -108,15 +116,22 @@ pub(crate) fn item_scores(
     histories: &[&[Event]],
     device: &Device,
 ) -> Vec<Vec<f32>> {
-    let latest: Vec<&[Event]> =
-        histories.iter().map(|history| prepared.batcher.latest(history)).collect();
+    let latest: Vec<&[Event]> = histories
+        .iter()
+        .map(|history| prepared.batcher.latest(history))
+        .collect();
     let events = prepared.batcher.batch(&latest, device);
     let logits = encoder.next_event_logits(&events, 0);
     let [batch, vocab_size] = logits.dims();
     let logits = logits.slice([0..batch, EventBatcher::first_item()..vocab_size]);
     let scores = softmax(logits, 1).into_data().convert::<f32>();
-    let scores: Vec<f32> = scores.try_into_vec().expect("the data was converted to f32");
-    scores.chunks(vocab_size - EventBatcher::first_item()).map(<[f32]>::to_vec).collect()
+    let scores: Vec<f32> = scores
+        .try_into_vec()
+        .expect("the data was converted to f32");
+    scores
+        .chunks(vocab_size - EventBatcher::first_item())
+        .map(<[f32]>::to_vec)
+        .collect()
 }
 
 /// Items of a history.
@@ -137,7 +152,12 @@ pub(crate) struct Windows {
 
 impl Windows {
     pub(crate) fn new(windows: Vec<Window>, seed: u64) -> Self {
-        Self { order: (0..windows.len()).collect(), windows, seed, epoch: None }
+        Self {
+            order: (0..windows.len()).collect(),
+            windows,
+            seed,
+            epoch: None,
+        }
     }
 
     /// The windows of one step; the same for the same step, whatever was asked before.
@@ -146,7 +166,10 @@ impl Windows {
     ///
     /// Panics if there are no windows.
     pub(crate) fn batch(&mut self, step: usize, batch_size: usize) -> Vec<Window> {
-        assert!(!self.windows.is_empty(), "no history is long enough to train on");
+        assert!(
+            !self.windows.is_empty(),
+            "no history is long enough to train on"
+        );
         let n = self.windows.len();
         (step * batch_size..(step + 1) * batch_size)
             .map(|at| {
@@ -170,7 +193,16 @@ mod tests {
     use rand::RngExt;
 
     fn windows(n: usize) -> Windows {
-        Windows::new((0..n).map(|user| Window { user, start: 0, end: 1 }).collect(), 7)
+        Windows::new(
+            (0..n)
+                .map(|user| Window {
+                    user,
+                    start: 0,
+                    end: 1,
+                })
+                .collect(),
+            7,
+        )
     }
 
     #[test]
@@ -187,8 +219,10 @@ mod tests {
     #[test]
     fn every_pass_has_every_window_once_in_an_order_of_its_own() {
         let mut windows = windows(11);
-        let users: Vec<usize> =
-            (0..22).flat_map(|step| windows.batch(step, 2)).map(|window| window.user).collect();
+        let users: Vec<usize> = (0..22)
+            .flat_map(|step| windows.batch(step, 2))
+            .map(|window| window.user)
+            .collect();
         let passes: Vec<&[usize]> = users.chunks(11).collect();
         for pass in &passes {
             let mut sorted = pass.to_vec();
@@ -214,11 +248,23 @@ mod tests {
             for history in &mut dataset.histories {
                 let n = random.random_range(0..30);
                 history.events = (0..n)
-                    .map(|at| Event { item: at % 19, rating: 3.0, timestamp: i64::from(at) })
+                    .map(|at| Event {
+                        item: at % 19,
+                        rating: 3.0,
+                        timestamp: i64::from(at),
+                    })
                     .collect();
             }
-            dataset.histories[0].events = dataset.histories[0].events.iter().copied().chain(
-                (100..104).map(|at| Event { item: 0, rating: 3.0, timestamp: at })).collect();
+            dataset.histories[0].events = dataset.histories[0]
+                .events
+                .iter()
+                .copied()
+                .chain((100..104).map(|at| Event {
+                    item: 0,
+                    rating: 3.0,
+                    timestamp: at,
+                }))
+                .collect();
             let length = random.random_range(1..9);
             let stride = random.random_range(1..4);
             let config = toy::config(&[
@@ -242,8 +288,12 @@ mod tests {
         let prepared = toy::prepared(&toy::config(&[]));
         let device = Device::flex();
         let encoder = prepared.new_encoder(&device);
-        let histories: Vec<&[Event]> =
-            prepared.dataset.histories.iter().map(|history| &history.events[..]).collect();
+        let histories: Vec<&[Event]> = prepared
+            .dataset
+            .histories
+            .iter()
+            .map(|history| &history.events[..])
+            .collect();
         let scores = item_scores(&prepared, &encoder, &histories, &device);
         assert_eq!(scores.len(), 12);
         for row in scores {
@@ -254,7 +304,11 @@ mod tests {
 
     #[test]
     fn seen_items_come_once_and_ascending() {
-        let events = [4, 2, 4, 0].map(|item| Event { item, rating: 3.0, timestamp: 0 });
+        let events = [4, 2, 4, 0].map(|item| Event {
+            item,
+            rating: 3.0,
+            timestamp: 0,
+        });
         assert_eq!(seen(&events), [0, 2, 4]);
     }
 }

@@ -28,9 +28,16 @@ impl Answers {
             .collect::<Result<Vec<_>, Error>>()?;
         let end = tokenizer.encode_bare("\n")?;
         let end = *end.last().ok_or_else(|| {
-            Error::value("llm.model", "a tokenizer without a line end", "one that has it")
+            Error::value(
+                "llm.model",
+                "a tokenizer without a line end",
+                "one that has it",
+            )
         })?;
-        Ok(Self { trie: TokenTrie::new(&sequences, end)?, texts })
+        Ok(Self {
+            trie: TokenTrie::new(&sequences, end)?,
+            texts,
+        })
     }
 
     /// The catalogue's titles; the answer's index is the item's.
@@ -67,7 +74,11 @@ impl PromptConfig {
             let rating = event.rating.to_string();
             text += &fill(
                 &self.event,
-                &[("{title}", &item.title), ("{genres}", &genres), ("{rating}", &rating)],
+                &[
+                    ("{title}", &item.title),
+                    ("{genres}", &genres),
+                    ("{rating}", &rating),
+                ],
             );
         }
         text
@@ -102,7 +113,11 @@ mod tests {
 
     #[test]
     fn a_history_is_written_oldest_first_with_title_genres_and_rating() {
-        let event = |item, rating| Event { item, rating, timestamp: 0 };
+        let event = |item, rating| Event {
+            item,
+            rating,
+            timestamp: 0,
+        };
         let text = toy::config(&[])
             .prompts
             .history_text(&toy::dataset().catalogue, &[event(4, 2.5), event(3, 5.0)]);
@@ -113,8 +128,14 @@ mod tests {
     fn a_title_that_looks_like_a_placeholder_is_written_as_it_is() {
         let mut dataset = toy::dataset();
         dataset.catalogue.items[3].title = "{rating} of {genres}".into();
-        let event = Event { item: 3, rating: 5.0, timestamp: 0 };
-        let text = toy::config(&[]).prompts.history_text(&dataset.catalogue, &[event]);
+        let event = Event {
+            item: 3,
+            rating: 5.0,
+            timestamp: 0,
+        };
+        let text = toy::config(&[])
+            .prompts
+            .history_text(&dataset.catalogue, &[event]);
         assert_eq!(text, "Seen:\n{rating} of {genres} (War) 5\n");
     }
 
@@ -122,8 +143,12 @@ mod tests {
     fn answers_stand_after_a_space_and_end_with_the_line() {
         let tokenizer = toy::tokenizer();
         let answers = Answers::new(vec!["ab".into(), "a".into()], &tokenizer).unwrap();
-        let tokens: Vec<u32> =
-            answers.trie.path_of(0).into_iter().map(|node| answers.trie.node(node).token).collect();
+        let tokens: Vec<u32> = answers
+            .trie
+            .path_of(0)
+            .into_iter()
+            .map(|node| answers.trie.node(node).token)
+            .collect();
         assert_eq!(tokens, tokenizer.encode_bare(" ab\n").unwrap());
         assert_eq!(answers.texts, ["ab", "a"]);
     }
@@ -132,7 +157,10 @@ mod tests {
     fn equal_answers_are_refused() {
         let answers = Answers::new(vec!["a".into(), "b".into(), "a".into()], &toy::tokenizer());
         let message = answers.unwrap_err().to_string();
-        assert!(message.contains("sequences 0 and 2 have the same tokens"), "{message}");
+        assert!(
+            message.contains("sequences 0 and 2 have the same tokens"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -24,20 +24,30 @@ pub fn contenders(rows: &[Row], protocol: &str) -> String {
             ]
         })
         .collect();
-    let header = ["contender", "Recall@1", "Recall@5", "Recall@10", "NDCG@10", "favourite genre"];
+    let header = [
+        "contender",
+        "Recall@1",
+        "Recall@5",
+        "Recall@10",
+        "NDCG@10",
+        "favourite genre",
+    ];
     format!("{}\n{protocol}\n", table(&header, &cells))
 }
 
 /// The table of costs, each against the text prompt of the same history.
 pub fn costs(costs: &[Cost]) -> String {
     let text = |events: usize| {
-        costs.iter().find(|cost| cost.events == events && cost.name == "text prompt")
+        costs
+            .iter()
+            .find(|cost| cost.events == events && cost.name == "text prompt")
     };
     let cells: Vec<Vec<String>> = costs
         .iter()
         .map(|cost| {
             let ratio = |of: &dyn Fn(&Cost) -> f64| {
-                text(cost.events).map_or(String::new(), |text| format!("{:.1}×", of(text) / of(cost)))
+                text(cost.events)
+                    .map_or(String::new(), |text| format!("{:.1}×", of(text) / of(cost)))
             };
             vec![
                 cost.events.to_string(),
@@ -53,8 +63,15 @@ pub fn costs(costs: &[Cost]) -> String {
         })
         .collect();
     let header = [
-        "events", "history as", "prompt tokens", "fewer", "GFLOP", "fewer", "encoder ms",
-        "first token ms", "faster",
+        "events",
+        "history as",
+        "prompt tokens",
+        "fewer",
+        "GFLOP",
+        "fewer",
+        "encoder ms",
+        "first token ms",
+        "faster",
     ];
     let runs = costs.first().map_or(0, |cost| cost.runs);
     format!(
@@ -88,7 +105,11 @@ pub fn person(
     let latest: Vec<&Event> = history.iter().rev().take(8).collect();
     text += "Last films, newest first:\n";
     for event in latest {
-        text += &format!("  {:>3}  {}\n", event.rating, catalogue.display_title(event.item));
+        text += &format!(
+            "  {:>3}  {}\n",
+            event.rating,
+            catalogue.display_title(event.item)
+        );
     }
     text += "\nRecommended next:\n";
     for contender in answered {
@@ -96,13 +117,23 @@ pub fn person(
             .iter()
             .take(5)
             .map(|&item| {
-                let hit = if item == target.item as usize { " ✓" } else { "" };
+                let hit = if item == target.item as usize {
+                    " ✓"
+                } else {
+                    ""
+                };
                 format!("{}{hit}", titles.texts[item])
             })
             .collect();
-        let place = contender.recommended[at].iter().position(|&item| item == target.item as usize);
+        let place = contender.recommended[at]
+            .iter()
+            .position(|&item| item == target.item as usize);
         let place = place.map_or(String::new(), |place| format!(" (right at {})", place + 1));
-        text += &format!("  {}{place}:\n      {}\n", contender.name, items.join(" · "));
+        text += &format!(
+            "  {}{place}:\n      {}\n",
+            contender.name,
+            items.join(" · ")
+        );
     }
     text += &format!("\nWatched next: {}\n", catalogue.display_title(target.item));
     text
@@ -112,7 +143,10 @@ pub fn person(
 fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([header[column].chars().count()]).max().unwrap_or(0)
+        cells
+            .chain([header[column].chars().count()])
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let line = |cells: &mut dyn Iterator<Item = &str>| {
@@ -137,7 +171,11 @@ mod tests {
     use crate::toy;
 
     fn row(name: &str, genre: Option<f64>) -> Row {
-        let figure = |mean: f64| Figure { mean, low: mean / 2.0, high: mean * 1.5 };
+        let figure = |mean: f64| Figure {
+            mean,
+            low: mean / 2.0,
+            high: mean * 1.5,
+        };
         Row {
             name: name.into(),
             recall_1: figure(0.02),
@@ -151,7 +189,10 @@ mod tests {
 
     #[test]
     fn the_contenders_stand_in_an_aligned_table_above_their_protocol() {
-        let text = contenders(&[row("user encoder", None), row("User-LLM", Some(0.6))], "protocol");
+        let text = contenders(
+            &[row("user encoder", None), row("User-LLM", Some(0.6))],
+            "protocol",
+        );
         let expected = "\
 | contender    | Recall@1             | Recall@5             | Recall@10            | NDCG@10              | favourite genre      |
 | ------------ | -------------------- | -------------------- | -------------------- | -------------------- | -------------------- |
@@ -203,7 +244,10 @@ protocol
         };
         let text = person(&prepared, &config, &titles, &[answered], 1);
         assert!(text.contains("made up (right at 2):"), "{text}");
-        assert!(text.contains(&format!("{} ✓", titles.texts[target])), "{text}");
+        assert!(
+            text.contains(&format!("{} ✓", titles.texts[target])),
+            "{text}"
+        );
         let next = prepared.dataset.catalogue.display_title(target as u32);
         assert!(text.ends_with(&format!("Watched next: {next}\n")), "{text}");
     }

@@ -47,7 +47,9 @@ fn language_model_path(name: &str, store: &AssetStore) -> Result<PathBuf, Error>
     }
     match assets::find(name) {
         Ok(asset) => Ok(store.fetch(asset, None)?),
-        Err(_) if name.matches('/').count() == 1 && path.extension().is_none_or(|e| e != "gguf") => {
+        Err(_)
+            if name.matches('/').count() == 1 && path.extension().is_none_or(|e| e != "gguf") =>
+        {
             Ok(store.fetch_hub(name, "main")?)
         }
         Err(error) => Err(error.into()),

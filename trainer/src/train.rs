@@ -7,10 +7,10 @@
 //! Everything random in a step is a function of the seed and the step's number, so a run that is
 //! stopped and resumed ends with the same weights as one that was not.
 
-use burn::lr_scheduler::module_lr_scheduler::{ModuleLrScheduler, ModuleLrSchedulerConfig};
 use burn::lr_scheduler::composed::ComposedLrSchedulerConfig;
 use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
 use burn::lr_scheduler::linear::LinearLrSchedulerConfig;
+use burn::lr_scheduler::module_lr_scheduler::{ModuleLrScheduler, ModuleLrSchedulerConfig};
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
@@ -57,17 +57,27 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// Watched, with nothing kept.
     pub fn new(monitor: &'a mut dyn Monitor) -> Self {
-        Self { checkpoints: None, monitor, log: None }
+        Self {
+            checkpoints: None,
+            monitor,
+            log: None,
+        }
     }
 
     /// With checkpoints.
     pub fn saving(self, checkpoints: &'a Checkpoints) -> Self {
-        Self { checkpoints: Some(checkpoints), ..self }
+        Self {
+            checkpoints: Some(checkpoints),
+            ..self
+        }
     }
 
     /// With its figures written down.
     pub fn logging(self, log: &'a mut dyn FnMut(serde_json::Value)) -> Self {
-        Self { log: Some(log), ..self }
+        Self {
+            log: Some(log),
+            ..self
+        }
     }
 }
 
@@ -100,8 +110,17 @@ pub fn train<M: Module>(
     stage: &Stage,
     session: Session<'_>,
 ) -> Result<(M, Outcome), Error> {
-    let Session { checkpoints, monitor, mut log } = session;
-    let Stage { name: stage, config, rates, seed } = stage;
+    let Session {
+        checkpoints,
+        monitor,
+        mut log,
+    } = session;
+    let Stage {
+        name: stage,
+        config,
+        rates,
+        seed,
+    } = stage;
     let paths = llm_fusion::trained_parameters(&model);
     let trained = ParamGroup::from_paths(paths.iter().map(|(path, _)| path.clone()).collect());
     let mut model = model;
@@ -110,7 +129,13 @@ pub fn train<M: Module>(
         .with_weight_decay(config.weight_decay as f32)
         .init();
     let mut scheduler = scheduler(config, rates)?;
-    let mut outcome = Outcome { steps: 0, best: None, is_interrupted: false, losses: Vec::new(), trained: paths };
+    let mut outcome = Outcome {
+        steps: 0,
+        best: None,
+        is_interrupted: false,
+        losses: Vec::new(),
+        trained: paths,
+    };
     let mut kept: Option<M> = None;
 
     if let Some(checkpoints) = checkpoints
@@ -199,7 +224,8 @@ pub fn train<M: Module>(
         }
         let is_last = is_over(&outcome);
         let is_stopped = monitor.is_stopped();
-        let is_due = config.checkpoint_every > 0 && outcome.steps.is_multiple_of(config.checkpoint_every);
+        let is_due =
+            config.checkpoint_every > 0 && outcome.steps.is_multiple_of(config.checkpoint_every);
         if let Some(checkpoints) = checkpoints
             && (is_better || is_due || is_last || is_stopped)
         {
@@ -214,7 +240,10 @@ pub fn train<M: Module>(
     monitor.end(&match (&outcome.best, outcome.is_interrupted) {
         (_, true) => format!("stopped after {} of {} steps", outcome.steps, config.steps),
         (Some((best, at)), _) => {
-            format!("best {} {best:.4} after {at} steps", objective.validation_name())
+            format!(
+                "best {} {best:.4} after {at} steps",
+                objective.validation_name()
+            )
         }
         (None, _) => format!("{} steps done", outcome.steps),
     });
@@ -230,8 +259,15 @@ fn scheduler(
         let warmup = ((config.steps as f64 * config.warmup).round() as usize).max(1);
         let rate = rate.min(1.0);
         ComposedLrSchedulerConfig::new()
-            .linear(LinearLrSchedulerConfig::new(1.0 / warmup as f64, 1.0, warmup))
-            .cosine(CosineAnnealingLrSchedulerConfig::new(rate, config.steps.max(1)))
+            .linear(LinearLrSchedulerConfig::new(
+                1.0 / warmup as f64,
+                1.0,
+                warmup,
+            ))
+            .cosine(CosineAnnealingLrSchedulerConfig::new(
+                rate,
+                config.steps.max(1),
+            ))
     };
     let base = ModuleLrSchedulerConfig::new(schedule(config.learning_rate).into());
     rates
@@ -267,21 +303,29 @@ fn clip<M: Module>(model: &M, grads: &mut GradientsParams, most: f64) -> f32 {
             }
         }
     }
-    let mut squares = Squares { grads, sums: Vec::new() };
+    let mut squares = Squares {
+        grads,
+        sums: Vec::new(),
+    };
     model.visit(&mut squares);
     if squares.sums.is_empty() {
         return 0.0;
     }
     let norm: f32 = Tensor::cat(squares.sums, 0).sum().sqrt().into_scalar();
     if most > 0.0 && f64::from(norm) > most {
-        model.visit(&mut Scale { grads, factor: most / f64::from(norm) });
+        model.visit(&mut Scale {
+            grads,
+            factor: most / f64::from(norm),
+        });
     }
     norm
 }
 
 /// One number from two, each bit of it depending on both (the finaliser of SplitMix64).
 pub(crate) fn mix(a: u64, b: u64) -> u64 {
-    let mut x = a.wrapping_add(b.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut x = a
+        .wrapping_add(b.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        .wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)

@@ -81,15 +81,20 @@ pub fn tune(
     if !objective.trunks.are_shared() {
         training.steps = config.tuning.whole_model_steps;
     }
-    let stage =
-        Stage { name: "tuning", config: training, rates: rates(config), seed: config.seed };
+    let stage = Stage {
+        name: "tuning",
+        config: training,
+        rates: rates(config),
+        seed: config.seed,
+    };
     let (model, outcome) = train(model, &mut objective, &device, &stage, session)?;
     Ok((model.valid(), outcome))
 }
 
 /// Learning rates by group.
 fn rates(config: &RunConfig) -> Vec<(ParamGroup, f64)> {
-    let group = |pattern: &str| ParamGroup::from_regex(pattern).expect("the patterns are constants");
+    let group =
+        |pattern: &str| ParamGroup::from_regex(pattern).expect("the patterns are constants");
     vec![
         (group(r"^encoder\."), config.tuning.encoder_rate),
         (group(r"^fusion\.\d+\.gate$"), config.tuning.gate_rate),
@@ -110,7 +115,10 @@ impl Trunks {
             && tuning.normalisation == Normalisation::Trie
             && model.lowest_fused() > 0;
         let trunk = |task: &Task| is_shared.then(|| model.trunk(&task.prompt, &task.answers.trie));
-        Self { next_item: trunk(&tasks.next_item), favourite_genre: trunk(&tasks.favourite_genre) }
+        Self {
+            next_item: trunk(&tasks.next_item),
+            favourite_genre: trunk(&tasks.favourite_genre),
+        }
     }
 
     fn are_shared(&self) -> bool {
@@ -142,8 +150,9 @@ impl<'a> Answering<'a> {
         config: &'a RunConfig,
     ) -> Self {
         let split = prepared.split();
-        let windows: Vec<Window> =
-            split.windows(config.data.history_len, config.data.stride).collect();
+        let windows: Vec<Window> = split
+            .windows(config.data.history_len, config.data.stride)
+            .collect();
         // Windows of one person overlap, and so do their favourite genres: people whose genre is
         // tested have none of theirs taught.
         let is_taught = |window: &&Window| {
@@ -179,9 +188,13 @@ impl<'a> Answering<'a> {
 
     fn next_item_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
         let split = self.split;
-        let windows = self.windows.batch(step, self.config.tuning.training.batch_size);
-        let histories: Vec<&[Event]> =
-            windows.iter().map(|window| &split.train(window.user)[window.start..window.end]).collect();
+        let windows = self
+            .windows
+            .batch(step, self.config.tuning.training.batch_size);
+        let histories: Vec<&[Event]> = windows
+            .iter()
+            .map(|window| &split.train(window.user)[window.start..window.end])
+            .collect();
         let answers = windows
             .iter()
             .map(|window| {
@@ -197,14 +210,25 @@ impl<'a> Answering<'a> {
             Vec::new()
         };
         let task = &self.tasks.next_item;
-        let targets =
-            AnswerTargets { prompts: vec![task.prompt.clone(); windows.len()], answers, teacher };
-        self.loss_of(model, task, &histories, &targets, self.trunks.next_item.as_ref())
+        let targets = AnswerTargets {
+            prompts: vec![task.prompt.clone(); windows.len()],
+            answers,
+            teacher,
+        };
+        self.loss_of(
+            model,
+            task,
+            &histories,
+            &targets,
+            self.trunks.next_item.as_ref(),
+        )
     }
 
     fn favourite_genre_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
         let split = self.split;
-        let windows = self.genre_windows.batch(step, self.config.tuning.training.batch_size);
+        let windows = self
+            .genre_windows
+            .batch(step, self.config.tuning.training.batch_size);
         let (histories, answers): (Vec<&[Event]>, Vec<Vec<usize>>) = windows
             .iter()
             .map(|window| &split.train(window.user)[window.start..window.end])
@@ -212,8 +236,18 @@ impl<'a> Answering<'a> {
             .unzip();
         let task = &self.tasks.favourite_genre;
         let prompts = vec![task.prompt.clone(); histories.len()];
-        let targets = AnswerTargets { prompts, answers, teacher: Vec::new() };
-        self.loss_of(model, task, &histories, &targets, self.trunks.favourite_genre.as_ref())
+        let targets = AnswerTargets {
+            prompts,
+            answers,
+            teacher: Vec::new(),
+        };
+        self.loss_of(
+            model,
+            task,
+            &histories,
+            &targets,
+            self.trunks.favourite_genre.as_ref(),
+        )
     }
 
     fn loss_of(
@@ -246,11 +280,23 @@ impl Objective<UserLlm> for Answering<'_> {
         let split = self.split;
         let trunks = Trunks::new(model, self.tasks, &self.config.tuning);
         let mut sum = 0.0;
-        for users in self.validation_users.chunks(self.config.evaluation.batch_size) {
-            let parts: Vec<(&[Event], &Event)> =
-                users.iter().filter_map(|&user| split.validation(user)).collect();
+        for users in self
+            .validation_users
+            .chunks(self.config.evaluation.batch_size)
+        {
+            let parts: Vec<(&[Event], &Event)> = users
+                .iter()
+                .filter_map(|&user| split.validation(user))
+                .collect();
             let histories: Vec<&[Event]> = parts.iter().map(|(history, _)| *history).collect();
-            let ranked = rank_titles(model, self.tasks, self.prepared, self.config, &trunks, &histories);
+            let ranked = rank_titles(
+                model,
+                self.tasks,
+                self.prepared,
+                self.config,
+                &trunks,
+                &histories,
+            );
             for ((_, target), ranked) in parts.iter().zip(ranked) {
                 let at = ranked.iter().position(|&item| item == target.item as usize);
                 sum += crate::metrics::ndcg_at(at.map(|at| at + 1), 10);
@@ -275,14 +321,28 @@ pub(crate) fn rank_titles(
 ) -> Vec<Vec<usize>> {
     let excluded = histories
         .iter()
-        .map(|history| if config.evaluation.exclude_seen { seen(history) } else { Vec::new() })
+        .map(|history| {
+            if config.evaluation.exclude_seen {
+                seen(history)
+            } else {
+                Vec::new()
+            }
+        })
         .collect::<Vec<_>>();
     let search = BeamConfig {
         width: config.evaluation.beam_width,
         k: 10,
         normalisation: config.tuning.normalisation,
     };
-    ask(model, &tasks.next_item, prepared, trunks.next_item.as_ref(), histories, &excluded, &search)
+    ask(
+        model,
+        &tasks.next_item,
+        prepared,
+        trunks.next_item.as_ref(),
+        histories,
+        &excluded,
+        &search,
+    )
 }
 
 /// The likeliest favourite genre of each history, by the fused model.
@@ -301,7 +361,15 @@ pub(crate) fn guess_genres(
         normalisation: config.tuning.normalisation,
     };
     let nothing = vec![Vec::new(); histories.len()];
-    ask(model, task, prepared, trunks.favourite_genre.as_ref(), histories, &nothing, &search)
+    ask(
+        model,
+        task,
+        prepared,
+        trunks.favourite_genre.as_ref(),
+        histories,
+        &nothing,
+        &search,
+    )
 }
 
 fn ask(
@@ -313,8 +381,10 @@ fn ask(
     excluded: &[Vec<usize>],
     search: &BeamConfig,
 ) -> Vec<Vec<usize>> {
-    let latest: Vec<&[Event]> =
-        histories.iter().map(|history| prepared.batcher.latest(history)).collect();
+    let latest: Vec<&[Event]> = histories
+        .iter()
+        .map(|history| prepared.batcher.latest(history))
+        .collect();
     let user = model.read_user(&prepared.batcher.batch(&latest, &model.device()));
     let mut reader = UserReader::new(model, &user, trunk);
     let forest = reader.forest(&vec![task.prompt.clone(); histories.len()]);
@@ -336,7 +406,9 @@ mod tests {
         let tasks = toy::tasks(&prepared, &config);
         let model = toy::user_llm(&prepared, &config);
         let teacher = model.encoder.valid();
-        check(&mut Answering::new(&model, teacher, &tasks, &prepared, &config));
+        check(&mut Answering::new(
+            &model, teacher, &tasks, &prepared, &config,
+        ));
     }
 
     #[test]
@@ -344,14 +416,27 @@ mod tests {
         with_objective(&[], |objective| {
             let tested = &objective.prepared.test_users;
             assert_eq!(tested.len(), 5);
-            let mut taught: Vec<usize> =
-                (0..50).flat_map(|step| objective.genre_windows.batch(step, 3)).map(|w| w.user).collect();
+            let mut taught: Vec<usize> = (0..50)
+                .flat_map(|step| objective.genre_windows.batch(step, 3))
+                .map(|w| w.user)
+                .collect();
             taught.sort_unstable();
             taught.dedup();
-            assert_eq!(taught, (0..12).filter(|user| !tested.contains(user)).collect::<Vec<_>>());
+            assert_eq!(
+                taught,
+                (0..12)
+                    .filter(|user| !tested.contains(user))
+                    .collect::<Vec<_>>()
+            );
             // Their next items are: of those, the last two are held out.
-            let items: Vec<Window> = (0..50).flat_map(|step| objective.windows.batch(step, 3)).collect();
-            assert!(tested.iter().all(|user| items.iter().any(|window| window.user == *user)));
+            let items: Vec<Window> = (0..50)
+                .flat_map(|step| objective.windows.batch(step, 3))
+                .collect();
+            assert!(
+                tested
+                    .iter()
+                    .all(|user| items.iter().any(|window| window.user == *user))
+            );
         });
     }
 
@@ -367,7 +452,9 @@ mod tests {
         let steps = |share: &str| {
             let mut found = Vec::new();
             with_objective(&[&format!("tuning.genre_share={share}")], |objective| {
-                found = (0..8).filter(|&step| objective.is_genre_step(step)).collect();
+                found = (0..8)
+                    .filter(|&step| objective.is_genre_step(step))
+                    .collect();
             });
             found
         };
@@ -392,7 +479,12 @@ mod tests {
         let teacher = model.encoder.valid();
         let mut objective = Answering::new(&model, teacher, &tasks, &prepared, &config);
         for step in 0..12 {
-            assert!(objective.loss(&model, step).into_scalar::<f32>().is_finite());
+            assert!(
+                objective
+                    .loss(&model, step)
+                    .into_scalar::<f32>()
+                    .is_finite()
+            );
         }
     }
 
@@ -415,17 +507,29 @@ mod tests {
 
     #[test]
     fn losses_with_and_without_the_trunk_are_the_same() {
-        with_objective(&["encoder.dropout=0", "encoder.dropout_input=0", "perceiver.dropout=0"], |objective| {
-            let model = toy::user_llm(objective.prepared, objective.config);
-            let losses = |objective: &mut Answering<'_>| {
-                (0..4).map(|step| objective.loss(&model, step).into_scalar::<f32>()).collect::<Vec<_>>()
-            };
-            objective.trunks = Trunks::new(&model, objective.tasks, &objective.config.tuning);
-            let shared = losses(objective);
-            objective.trunks = Trunks { next_item: None, favourite_genre: None };
-            for (shared, alone) in shared.iter().zip(losses(objective)) {
-                assert!((shared - alone).abs() < 1e-4, "{shared} is not {alone}");
-            }
-        });
+        with_objective(
+            &[
+                "encoder.dropout=0",
+                "encoder.dropout_input=0",
+                "perceiver.dropout=0",
+            ],
+            |objective| {
+                let model = toy::user_llm(objective.prepared, objective.config);
+                let losses = |objective: &mut Answering<'_>| {
+                    (0..4)
+                        .map(|step| objective.loss(&model, step).into_scalar::<f32>())
+                        .collect::<Vec<_>>()
+                };
+                objective.trunks = Trunks::new(&model, objective.tasks, &objective.config.tuning);
+                let shared = losses(objective);
+                objective.trunks = Trunks {
+                    next_item: None,
+                    favourite_genre: None,
+                };
+                for (shared, alone) in shared.iter().zip(losses(objective)) {
+                    assert!((shared - alone).abs() < 1e-4, "{shared} is not {alone}");
+                }
+            },
+        );
     }
 }

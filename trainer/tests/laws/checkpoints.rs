@@ -17,7 +17,9 @@ struct Point {
 
 fn point(x: f32) -> Point {
     let device = Device::flex().autodiff();
-    Point { at: Param::from_tensor(Tensor::from_floats([x, -x, 0.5], &device).require_grad()) }
+    Point {
+        at: Param::from_tensor(Tensor::from_floats([x, -x, 0.5], &device).require_grad()),
+    }
 }
 
 fn optimizer() -> ModuleOptimizer {
@@ -29,7 +31,11 @@ fn optimizer() -> ModuleOptimizer {
     optimizer
 }
 
-fn save(checkpoints: &Checkpoints, step: usize, best: Option<(f64, usize)>) -> Result<PathBuf, trainer::Error> {
+fn save(
+    checkpoints: &Checkpoints,
+    step: usize,
+    best: Option<(f64, usize)>,
+) -> Result<PathBuf, trainer::Error> {
     let all = ParamGroup::from_regex(".*").unwrap();
     checkpoints.save(step, best, &point(step as f32), &all, &optimizer())
 }
@@ -43,7 +49,9 @@ fn latest(folder: &Path) -> Option<usize> {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
     let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
     names.sort();
     names
@@ -69,7 +77,10 @@ fn the_last_two_and_the_best_are_kept() {
     for step in [2, 4, 6, 8] {
         save(&checkpoints, step, Some((0.5, 2))).unwrap();
     }
-    assert_eq!(names(folder.path()), ["step-00000002", "step-00000006", "step-00000008"]);
+    assert_eq!(
+        names(folder.path()),
+        ["step-00000002", "step-00000006", "step-00000008"]
+    );
     save(&checkpoints, 10, Some((0.6, 10))).unwrap();
     assert_eq!(names(folder.path()), ["step-00000008", "step-00000010"]);
 }
@@ -82,7 +93,10 @@ fn a_checkpoint_with_any_damage_is_passed_over_for_the_one_before() {
     save(&open(folder.path()), 2, None).unwrap();
     let newest = save(&open(folder.path()), 4, Some((0.25, 4))).unwrap();
     let files = names(&newest);
-    assert_eq!(files, ["model.bpk", "optimizer.bpk", "state.json", "state.sha256"]);
+    assert_eq!(
+        files,
+        ["model.bpk", "optimizer.bpk", "state.json", "state.sha256"]
+    );
     for file in files {
         let path = newest.join(&file);
         let whole = fs::read(&path).unwrap();
@@ -95,7 +109,11 @@ fn a_checkpoint_with_any_damage_is_passed_over_for_the_one_before() {
         });
         for damaged in cuts.into_iter().chain(flips) {
             fs::write(&path, damaged).unwrap();
-            assert_eq!(latest(folder.path()), Some(2), "{file} is damaged and was taken");
+            assert_eq!(
+                latest(folder.path()),
+                Some(2),
+                "{file} is damaged and was taken"
+            );
         }
         fs::remove_file(&path).unwrap();
         assert_eq!(latest(folder.path()), Some(2), "{file} is gone");
@@ -146,7 +164,10 @@ fn a_checkpoint_of_another_run_is_refused_by_name() {
     let other = Checkpoints::new(folder.path(), "another print").unwrap();
     let message = other.latest().unwrap_err().to_string();
     assert!(message.contains(path.to_str().unwrap()), "{message}");
-    assert!(message.contains("another config or other data"), "{message}");
+    assert!(
+        message.contains("another config or other data"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -167,8 +188,13 @@ fn a_folder_that_cannot_be_made_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    let message = Checkpoints::new(file.join("below"), "print").unwrap_err().to_string();
-    assert!(message.contains("cannot create") && message.contains("below"), "{message}");
+    let message = Checkpoints::new(file.join("below"), "print")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("cannot create") && message.contains("below"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -176,7 +202,11 @@ fn weights_of_another_shape_do_not_fit() {
     let folder = tempfile::tempdir().unwrap();
     let path = save(&open(folder.path()), 2, None).unwrap();
     let device = Device::flex().autodiff();
-    let other = Point { at: Param::from_tensor(Tensor::from_floats([1.0, 2.0], &device)) };
-    let message = Checkpoints::load_model(&path, other).unwrap_err().to_string();
+    let other = Point {
+        at: Param::from_tensor(Tensor::from_floats([1.0, 2.0], &device)),
+    };
+    let message = Checkpoints::load_model(&path, other)
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("do not fit the model"), "{message}");
 }

@@ -10,7 +10,10 @@ use crate::toy;
 /// The rows of all contenders with a model behind them.
 fn rows(batch_size: usize, patches: &[&str]) -> Vec<evaluate::Row> {
     let batch_size = format!("evaluation.batch_size={batch_size}");
-    let patches: Vec<&str> = [batch_size.as_str(), "evaluation.users=0"].into_iter().chain(patches.iter().copied()).collect();
+    let patches: Vec<&str> = [batch_size.as_str(), "evaluation.users=0"]
+        .into_iter()
+        .chain(patches.iter().copied())
+        .collect();
     let config = toy::config(&patches);
     let prepared = toy::prepared(&config);
     let tasks = toy::tasks(&prepared, &config);
@@ -18,18 +21,36 @@ fn rows(batch_size: usize, patches: &[&str]) -> Vec<evaluate::Row> {
     let model = toy::user_llm(&prepared, &config).valid();
     let answered = [
         evaluate::encoder(&prepared, &config, &model.encoder, &device),
-        evaluate::text_prompt(&prepared, &config, &model.llm, &toy::tokenizer(), &tasks, &mut Silent).unwrap(),
+        evaluate::text_prompt(
+            &prepared,
+            &config,
+            &model.llm,
+            &toy::tokenizer(),
+            &tasks,
+            &mut Silent,
+        )
+        .unwrap(),
         evaluate::user_llm("user llm", &prepared, &config, &model, &tasks, &mut Silent),
     ];
-    answered.iter().map(|answered| evaluate::score(&prepared, answered)).collect()
+    answered
+        .iter()
+        .map(|answered| evaluate::score(&prepared, answered))
+        .collect()
 }
 
 #[test]
 fn metrics_are_the_same_for_batches_of_1_7_and_256() {
     let _alone = toy::alone();
-    for patches in [&[][..], &["fusion.kind=soft-prompt"], &["fusion.blocks=\"all\"", "tuning.strategy=lora"]] {
+    for patches in [
+        &[][..],
+        &["fusion.kind=soft-prompt"],
+        &["fusion.blocks=\"all\"", "tuning.strategy=lora"],
+    ] {
         let one = rows(1, patches);
-        assert!(one.iter().any(|row| row.recall_10.mean > 0.0), "nobody is ever right");
+        assert!(
+            one.iter().any(|row| row.recall_10.mean > 0.0),
+            "nobody is ever right"
+        );
         assert_eq!(one, rows(7, patches));
         assert_eq!(one, rows(256, patches));
     }
@@ -37,25 +58,44 @@ fn metrics_are_the_same_for_batches_of_1_7_and_256() {
 
 fn answered(config: &RunConfig, items: impl Fn(usize) -> Vec<usize>) -> (evaluate::Row, usize) {
     let prepared = toy::prepared(config);
-    let recommended = prepared.test_users.iter().map(|&user| {
-        items(prepared.split().test(user).unwrap().1.item as usize)
-    });
-    let answered = Answered { name: "made up".into(), recommended: recommended.collect(), genres: None };
-    (evaluate::score(&prepared, &answered), prepared.test_users.len())
+    let recommended = prepared
+        .test_users
+        .iter()
+        .map(|&user| items(prepared.split().test(user).unwrap().1.item as usize));
+    let answered = Answered {
+        name: "made up".into(),
+        recommended: recommended.collect(),
+        genres: None,
+    };
+    (
+        evaluate::score(&prepared, &answered),
+        prepared.test_users.len(),
+    )
 }
 
 #[test]
 fn who_always_recommends_the_target_scores_one_and_who_never_does_scores_zero() {
     let config = toy::config(&[]);
     let (row, _) = answered(&config, |target| vec![target, (target + 1) % 19]);
-    for figure in [row.recall_1, row.recall_5, row.recall_10, row.ndcg_10, row.mrr_10] {
+    for figure in [
+        row.recall_1,
+        row.recall_5,
+        row.recall_10,
+        row.ndcg_10,
+        row.mrr_10,
+    ] {
         assert_eq!((figure.mean, figure.high), (1.0, 1.0));
         assert!(figure.low > 0.5 && figure.low < 1.0);
     }
     assert_eq!(row.genre, None);
     let (row, _) = answered(&config, |target| vec![(target + 1) % 19]);
-    assert_eq!((row.recall_10.mean, row.ndcg_10.mean, row.mrr_10.mean), (0.0, 0.0, 0.0));
-    let (row, _) = answered(&config, |target| vec![(target + 1) % 19, (target + 2) % 19, target]);
+    assert_eq!(
+        (row.recall_10.mean, row.ndcg_10.mean, row.mrr_10.mean),
+        (0.0, 0.0, 0.0)
+    );
+    let (row, _) = answered(&config, |target| {
+        vec![(target + 1) % 19, (target + 2) % 19, target]
+    });
     assert_eq!((row.recall_1.mean, row.recall_5.mean), (0.0, 1.0));
     assert_eq!((row.ndcg_10.mean, row.mrr_10.mean), (0.5, 1.0 / 3.0));
 }
@@ -66,12 +106,21 @@ fn right_genres_score_one() {
     let prepared = toy::prepared(&config);
     let genre_of = |user: &usize| {
         let (history, _) = prepared.split().test(*user).unwrap();
-        prepared.favourite_genre(prepared.batcher.latest(history)).unwrap()
+        prepared
+            .favourite_genre(prepared.batcher.latest(history))
+            .unwrap()
     };
     let genres: Vec<usize> = prepared.test_users.iter().map(genre_of).collect();
     let recommended = vec![Vec::new(); genres.len()];
-    let answered = Answered { name: "made up".into(), recommended, genres: Some(genres) };
-    assert_eq!(evaluate::score(&prepared, &answered).genre.unwrap().mean, 1.0);
+    let answered = Answered {
+        name: "made up".into(),
+        recommended,
+        genres: Some(genres),
+    };
+    assert_eq!(
+        evaluate::score(&prepared, &answered).genre.unwrap().mean,
+        1.0
+    );
 }
 
 #[test]
@@ -87,13 +136,18 @@ fn popularity_counts_training_events_only_and_leaves_out_what_was_seen() {
     let answered = evaluate::popularity(&prepared, &config);
     for (&user, items) in prepared.test_users.iter().zip(&answered.recommended) {
         let events = &prepared.dataset.histories[user].events;
-        let seen: Vec<usize> = events[..events.len() - 1].iter().map(|event| event.item as usize).collect();
+        let seen: Vec<usize> = events[..events.len() - 1]
+            .iter()
+            .map(|event| event.item as usize)
+            .collect();
         let mut expected: Vec<usize> = (0..19).filter(|item| !seen.contains(item)).collect();
         expected.sort_by_key(|&item| (std::cmp::Reverse(counts[item]), item));
         assert_eq!(*items, expected[..10.min(expected.len())]);
     }
     let kept = toy::config(&["evaluation.exclude_seen=false"]);
-    let most = (0..19).max_by_key(|&item| (counts[item], std::cmp::Reverse(item))).unwrap();
+    let most = (0..19)
+        .max_by_key(|&item| (counts[item], std::cmp::Reverse(item)))
+        .unwrap();
     let answered = evaluate::popularity(&prepared, &kept);
     assert!(answered.recommended.iter().all(|items| items[0] == most));
 }
@@ -129,7 +183,11 @@ fn what_is_recommended_was_not_seen_and_comes_once() {
     let answered = evaluate::user_llm("user llm", &prepared, &config, &model, &tasks, &mut Silent);
     for (&user, items) in prepared.test_users.iter().zip(&answered.recommended) {
         let (history, _) = prepared.split().test(user).unwrap();
-        assert!(items.iter().all(|&item| history.iter().all(|event| event.item as usize != item)));
+        assert!(
+            items
+                .iter()
+                .all(|&item| history.iter().all(|event| event.item as usize != item))
+        );
         let mut once = items.clone();
         once.sort_unstable();
         once.dedup();

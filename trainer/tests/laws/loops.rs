@@ -2,7 +2,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use trainer::{Checkpoints, Error, Objective, Outcome, Session, Silent, Stage, TrainingConfig, train};
+use trainer::{
+    Checkpoints, Error, Objective, Outcome, Session, Silent, Stage, TrainingConfig, train,
+};
 
 use crate::toy;
 
@@ -16,7 +18,10 @@ struct Pair {
 fn pair() -> Pair {
     let device = Device::flex().autodiff();
     let value = |x: f32| Param::from_tensor(Tensor::from_floats([x], &device).require_grad());
-    Pair { a: value(0.3), b: value(0.4) }
+    Pair {
+        a: value(0.3),
+        b: value(0.4),
+    }
 }
 
 /// Pulls; validates by a script, and remembers the weights at each validation.
@@ -28,7 +33,12 @@ struct Script {
 }
 
 fn script(figures: &[f64]) -> Script {
-    Script { figures: figures.to_vec(), nan_at: None, nan_gradient_at: None, seen: Vec::new() }
+    Script {
+        figures: figures.to_vec(),
+        nan_at: None,
+        nan_gradient_at: None,
+        seen: Vec::new(),
+    }
 }
 
 impl Objective<Pair> for Script {
@@ -65,14 +75,27 @@ fn stage(steps: usize, validate_every: usize, patience: usize) -> Stage {
         patience,
         checkpoint_every: 2,
     };
-    Stage { name: "pretraining", config, rates: Vec::new(), seed: 5 }
+    Stage {
+        name: "pretraining",
+        config,
+        rates: Vec::new(),
+        seed: 5,
+    }
 }
 
-fn run(stage: &Stage, script: &mut Script, checkpoints: Option<&Checkpoints>) -> Result<(Pair, Outcome, Vec<serde_json::Value>), Error> {
+fn run(
+    stage: &Stage,
+    script: &mut Script,
+    checkpoints: Option<&Checkpoints>,
+) -> Result<(Pair, Outcome, Vec<serde_json::Value>), Error> {
     let mut lines = Vec::new();
     let mut keep = |line| lines.push(line);
     let mut silent = Silent;
-    let session = Session { checkpoints, monitor: &mut silent, log: Some(&mut keep) };
+    let session = Session {
+        checkpoints,
+        monitor: &mut silent,
+        log: Some(&mut keep),
+    };
     let (model, outcome) = train(pair(), script, &Device::flex().autodiff(), stage, session)?;
     Ok((model, outcome, lines))
 }
@@ -85,10 +108,18 @@ fn checkpoints(folder: &tempfile::TempDir) -> Checkpoints {
 fn the_learning_rate_warms_up_to_its_peak_and_falls_as_a_cosine_to_zero() {
     let _alone = toy::alone();
     let (_, _, lines) = run(&stage(10, 0, 0), &mut script(&[]), None).unwrap();
-    let rates: Vec<f64> = lines.iter().map(|line| line["learning_rate"].as_f64().unwrap()).collect();
+    let rates: Vec<f64> = lines
+        .iter()
+        .map(|line| line["learning_rate"].as_f64().unwrap())
+        .collect();
     // Two steps of warm-up, at a half and at three quarters, while the cosine over all ten falls.
     let cosine = |step: f64| 0.1 * 0.5 * (1.0 + (std::f64::consts::PI * step / 10.0).cos());
-    let expected = [0.5 * cosine(0.0), 0.75 * cosine(1.0), cosine(2.0), cosine(3.0)];
+    let expected = [
+        0.5 * cosine(0.0),
+        0.75 * cosine(1.0),
+        cosine(2.0),
+        cosine(3.0),
+    ];
     for (rate, expected) in rates.iter().zip(expected) {
         assert!((rate - expected).abs() < 1e-9, "{rates:?}");
     }
@@ -102,16 +133,25 @@ fn the_norm_that_is_logged_is_that_of_all_gradients_together() {
     let (_, outcome, lines) = run(&stage(1, 0, 0), &mut script(&[]), None).unwrap();
     // 2 (0.3 − 1) = −1.4 and 2 (0.4 + 1) = 2.8; loss 0.49 + 1.96.
     let norm = lines[0]["gradient_norm"].as_f64().unwrap();
-    assert!((norm - (1.4_f64.powi(2) + 2.8_f64.powi(2)).sqrt()).abs() < 1e-6, "{norm}");
+    assert!(
+        (norm - (1.4_f64.powi(2) + 2.8_f64.powi(2)).sqrt()).abs() < 1e-6,
+        "{norm}"
+    );
     assert!((outcome.losses[0] - 2.45).abs() < 1e-6);
-    assert_eq!(outcome.trained, [("a".to_string(), 1), ("b".to_string(), 1)]);
+    assert_eq!(
+        outcome.trained,
+        [("a".to_string(), 1), ("b".to_string(), 1)]
+    );
 }
 
 #[test]
 fn a_loss_that_is_not_a_number_stops_with_its_step_and_the_last_good_checkpoint() {
     let _alone = toy::alone();
     let folder = tempfile::tempdir().unwrap();
-    let mut script = Script { nan_at: Some(4), ..script(&[]) };
+    let mut script = Script {
+        nan_at: Some(4),
+        ..script(&[])
+    };
     let error = run(&stage(10, 0, 0), &mut script, Some(&checkpoints(&folder))).unwrap_err();
     let last = folder.path().join("step-00000004");
     assert!(last.is_dir());
@@ -125,11 +165,19 @@ fn a_loss_that_is_not_a_number_stops_with_its_step_and_the_last_good_checkpoint(
 #[test]
 fn a_gradient_that_is_not_finite_stops_before_it_touches_the_weights() {
     let _alone = toy::alone();
-    let mut script = Script { nan_gradient_at: Some(0), ..script(&[]) };
-    let error = run(&stage(10, 0, 0), &mut script, None).unwrap_err().to_string();
+    let mut script = Script {
+        nan_gradient_at: Some(0),
+        ..script(&[])
+    };
+    let error = run(&stage(10, 0, 0), &mut script, None)
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with("the gradient norm is "), "{error}");
     assert!(error.contains("at step 1 of pretraining"), "{error}");
-    assert!(error.contains("none: it happened before the first"), "{error}");
+    assert!(
+        error.contains("none: it happened before the first"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -163,7 +211,10 @@ fn a_stage_that_stopped_early_stays_over_when_it_is_taken_up_again() {
     let (model, outcome, _) = run(&stage, &mut first, Some(&checkpoints)).unwrap();
     assert_eq!(outcome.steps, 5);
     let (again, outcome, _) = run(&stage, &mut script(&[9.0]), Some(&checkpoints)).unwrap();
-    assert_eq!((outcome.steps, outcome.best, outcome.losses.len()), (5, Some((0.5, 2)), 0));
+    assert_eq!(
+        (outcome.steps, outcome.best, outcome.losses.len()),
+        (5, Some((0.5, 2)), 0)
+    );
     assert_eq!(toy::parameters(&model), toy::parameters(&again));
 }
 
@@ -183,7 +234,8 @@ fn a_group_with_a_rate_of_its_own_moves_by_that_much_more() {
     stage.rates = vec![(group, 0.5)];
     let (model, _, _) = run(&stage, &mut script(&[]), None).unwrap();
     // AdamW's first step is the learning rate itself, whatever the gradient.
-    let moved = |param: &Param<Tensor<1>>, from: f32| (param.val().into_scalar::<f32>() - from).abs();
+    let moved =
+        |param: &Param<Tensor<1>>, from: f32| (param.val().into_scalar::<f32>() - from).abs();
     let rate = moved(&model.a, 0.3);
     assert!((rate - 0.1).abs() < 1e-6, "{rate}");
     assert!((moved(&model.b, 0.4) - 0.5 * rate).abs() < 1e-6);

@@ -16,16 +16,29 @@ fn assert_a_stop_changes_nothing(steps: usize, stops: &[usize], run: &mut Stages
     for &stop in stops {
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(folder.path(), "print").unwrap();
-        let mut monitor = StopAfter { steps: stop, done: 0 };
-        let session = Session { checkpoints: Some(&checkpoints), ..Session::new(&mut monitor) };
+        let mut monitor = StopAfter {
+            steps: stop,
+            done: 0,
+        };
+        let session = Session {
+            checkpoints: Some(&checkpoints),
+            ..Session::new(&mut monitor)
+        };
         let (_, first) = run(session);
         assert_eq!((first.steps, first.is_interrupted), (stop, true));
         assert_eq!(first.losses, expected.losses[..stop]);
 
         let mut silent = Silent;
-        let session = Session { checkpoints: Some(&checkpoints), ..Session::new(&mut silent) };
+        let session = Session {
+            checkpoints: Some(&checkpoints),
+            ..Session::new(&mut silent)
+        };
         let (resumed, second) = run(session);
-        assert_eq!(second.losses, expected.losses[stop..], "stopped after {stop}");
+        assert_eq!(
+            second.losses,
+            expected.losses[stop..],
+            "stopped after {stop}"
+        );
         assert_eq!((second.steps, second.best), (expected.steps, expected.best));
         assert_eq!(whole.len(), resumed.len());
         for ((path, whole), (_, resumed)) in whole.iter().zip(&resumed) {
@@ -71,13 +84,20 @@ fn tuning_adapters_resumes_bit_for_bit() {
 
 #[test]
 fn tuning_everything_through_a_soft_prompt_resumes_bit_for_bit() {
-    let patches = ["tuning.strategy=full", "fusion.kind=soft-prompt", "tuning.whole_model_steps=6"];
+    let patches = [
+        "tuning.strategy=full",
+        "fusion.kind=soft-prompt",
+        "tuning.whole_model_steps=6",
+    ];
     assert_tuning_resumes(&toy::config(&patches), 6);
 }
 
 #[test]
 fn without_validation_the_last_weights_come_back_and_resume_alike() {
-    let patches = ["tuning.training.validate_every=0", "tuning.training.checkpoint_every=0"];
+    let patches = [
+        "tuning.training.validate_every=0",
+        "tuning.training.checkpoint_every=0",
+    ];
     assert_tuning_resumes(&toy::config(&patches), 8);
 }
 
@@ -90,13 +110,22 @@ fn a_finished_stage_that_is_taken_up_again_trains_no_more() {
     let checkpoints = Checkpoints::new(folder.path(), "print").unwrap();
     let once = || {
         let mut silent = Silent;
-        let session = Session { checkpoints: Some(&checkpoints), ..Session::new(&mut silent) };
+        let session = Session {
+            checkpoints: Some(&checkpoints),
+            ..Session::new(&mut silent)
+        };
         pretrain(&prepared, &config, &Device::flex(), session).unwrap()
     };
     let (first, whole) = once();
     let (second, nothing) = once();
-    assert_eq!((nothing.steps, nothing.losses.len(), nothing.best), (10, 0, whole.best));
-    assert_eq!(toy::parameters(&first.valid()), toy::parameters(&second.valid()));
+    assert_eq!(
+        (nothing.steps, nothing.losses.len(), nothing.best),
+        (10, 0, whole.best)
+    );
+    assert_eq!(
+        toy::parameters(&first.valid()),
+        toy::parameters(&second.valid())
+    );
 }
 
 #[test]
@@ -107,7 +136,11 @@ fn another_seed_gives_other_weights() {
         let prepared = toy::prepared(&config);
         let mut silent = Silent;
         let session = Session::new(&mut silent);
-        toy::parameters(&pretrain(&prepared, &config, &Device::flex(), session).unwrap().0)
+        toy::parameters(
+            &pretrain(&prepared, &config, &Device::flex(), session)
+                .unwrap()
+                .0,
+        )
     });
     assert_ne!(a, b);
 }

@@ -17,7 +17,11 @@ fn open(folder: &tempfile::TempDir, config: &RunConfig, prepared: &Prepared) -> 
 fn logits(model: &UserLlm, prepared: &Prepared) -> TensorData {
     let device = model.device();
     let (history, _) = prepared.split().test(prepared.test_users[0]).unwrap();
-    let user = model.read_user(&prepared.batcher.batch(&[prepared.batcher.latest(history)], &device));
+    let user = model.read_user(
+        &prepared
+            .batcher
+            .batch(&[prepared.batcher.latest(history)], &device),
+    );
     let tokens = burn::tensor::Tensor::from_data([[1_i64, 5, 9]], &device);
     model.forward(tokens, None, Some(&user)).into_data()
 }
@@ -66,7 +70,10 @@ fn a_model_tuned_by_enc_answers_the_same_after_loading() {
 
 #[test]
 fn a_model_tuned_by_adapters_answers_the_same_after_loading() {
-    assert_a_tuned_model_comes_back(&["tuning.strategy=lora"], "lora-cross-attention.safetensors");
+    assert_a_tuned_model_comes_back(
+        &["tuning.strategy=lora"],
+        "lora-cross-attention.safetensors",
+    );
 }
 
 #[test]
@@ -81,16 +88,30 @@ fn a_file_that_is_missing_says_which_command_makes_it() {
     let config = toy::config(&[]);
     let prepared = toy::prepared(&config);
     let folder = tempfile::tempdir().unwrap();
-    let message = RunFolder::config(folder.path(), &[]).unwrap_err().to_string();
+    let message = RunFolder::config(folder.path(), &[])
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("`user-llm pretrain`"), "{message}");
 
     let run = open(&folder, &config, &prepared);
     let device = Device::flex();
-    let message = run.load_encoder(&prepared, &device).unwrap_err().to_string();
-    assert!(message.contains("encoder.safetensors") && message.contains("`user-llm pretrain`"), "{message}");
+    let message = run
+        .load_encoder(&prepared, &device)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("encoder.safetensors") && message.contains("`user-llm pretrain`"),
+        "{message}"
+    );
     let llm = toy::language_model(&device);
-    let message = run.load_user_llm(&config, &prepared, llm).unwrap_err().to_string();
-    assert!(message.contains("enc-cross-attention.safetensors") && message.contains("`user-llm tune`"), "{message}");
+    let message = run
+        .load_user_llm(&config, &prepared, llm)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("enc-cross-attention.safetensors") && message.contains("`user-llm tune`"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -103,11 +124,20 @@ fn weights_of_another_shape_or_that_are_no_weights_are_refused() {
     let device = Device::flex();
     run.save_encoder(&prepared.new_encoder(&device)).unwrap();
 
-    let wider = toy::prepared(&toy::config(&["encoder.d_model=12", "perceiver.d_model=12"]));
+    let wider = toy::prepared(&toy::config(&[
+        "encoder.d_model=12",
+        "perceiver.d_model=12",
+    ]));
     let message = run.load_encoder(&wider, &device).unwrap_err().to_string();
-    assert!(message.contains("do not fit this config and data"), "{message}");
+    assert!(
+        message.contains("do not fit this config and data"),
+        "{message}"
+    );
     fs::write(folder.path().join("encoder.safetensors"), "no weights").unwrap();
-    let message = run.load_encoder(&prepared, &device).unwrap_err().to_string();
+    let message = run
+        .load_encoder(&prepared, &device)
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("encoder.safetensors"), "{message}");
 }
 
@@ -120,7 +150,10 @@ fn a_folder_remembers_its_config_and_refuses_another_pretraining() {
     let run = open(&folder, &config, &prepared);
     let mut silent = Silent;
     let checkpoints = run.pretraining().unwrap();
-    let session = Session { checkpoints: Some(&checkpoints), ..Session::new(&mut silent) };
+    let session = Session {
+        checkpoints: Some(&checkpoints),
+        ..Session::new(&mut silent)
+    };
     pretrain(&prepared, &config, &Device::flex(), session).unwrap();
 
     let again = RunFolder::config(folder.path(), &["tuning.answers=1".into()]).unwrap();
@@ -129,8 +162,13 @@ fn a_folder_remembers_its_config_and_refuses_another_pretraining() {
     open(&folder, &again, &prepared);
 
     let other = toy::config(&["pretraining.steps=11"]);
-    let message = RunFolder::open(folder.path(), &other, &prepared).unwrap_err().to_string();
-    assert!(message.contains("another config or other data"), "{message}");
+    let message = RunFolder::open(folder.path(), &other, &prepared)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("another config or other data"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -146,8 +184,14 @@ fn the_vocabulary_and_the_metrics_can_be_read_back() {
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
     assert_eq!(read("metrics.jsonl"), "{\"step\":1}\n{\"step\":2}\n");
     let vocabulary: serde_json::Value = serde_json::from_str(&read("vocabulary.json")).unwrap();
-    assert_eq!(vocabulary["ratings"], serde_json::json!([2.5, 3.0, 4.0, 5.0]));
-    assert_eq!(vocabulary["genres"], serde_json::json!(["Crime", "Drama", "Noir", "War"]));
+    assert_eq!(
+        vocabulary["ratings"],
+        serde_json::json!([2.5, 3.0, 4.0, 5.0])
+    );
+    assert_eq!(
+        vocabulary["genres"],
+        serde_json::json!(["Crime", "Drama", "Noir", "War"])
+    );
     assert_eq!(vocabulary["items"].as_array().unwrap().len(), 19);
     assert_eq!(vocabulary["items"][18], "18");
 }

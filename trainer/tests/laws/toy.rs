@@ -132,7 +132,11 @@ pub(crate) fn dataset() -> Dataset {
         id: n.to_string(),
         title: format!("{}{n}", char::from(b'A' + n as u8)),
         year: Some(1990 + n),
-        genres: if n % 3 == 0 { vec![n % 4] } else { vec![n % 2, 2 + n % 2] },
+        genres: if n % 3 == 0 {
+            vec![n % 4]
+        } else {
+            vec![n % 2, 2 + n % 2]
+        },
     };
     let genres = ["Crime", "Drama", "Noir", "War"].map(String::from).to_vec();
     let catalogue = Catalogue::new((0..19).map(item).collect(), genres).unwrap();
@@ -143,7 +147,10 @@ pub(crate) fn dataset() -> Dataset {
             rating: [3.0, 4.0, 5.0, 2.5][((user + at) % 4) as usize],
             timestamp: i64::from(at),
         });
-        History { user: format!("user-{user}"), events: events.collect() }
+        History {
+            user: format!("user-{user}"),
+            events: events.collect(),
+        }
     });
     Dataset::from_histories("toy", catalogue, histories.collect()).unwrap()
 }
@@ -197,7 +204,10 @@ fn drawn<M: Module>(model: M) -> M {
 
 fn open_gates(mut model: UserLlm) -> UserLlm {
     for fusion in model.fusion.iter_mut().flatten() {
-        fusion.gate = fusion.gate.take().map(|gate| gate.map(|gate| gate.ones_like()));
+        fusion.gate = fusion
+            .gate
+            .take()
+            .map(|gate| gate.map(|gate| gate.ones_like()));
     }
     model
 }
@@ -217,7 +227,8 @@ pub(crate) fn parameters<M: Module>(model: &M) -> Vec<(String, TensorData)> {
             self.path.pop();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.found.push((self.path.join("."), param.val().into_data()));
+            self.found
+                .push((self.path.join("."), param.val().into_data()));
         }
     }
     let mut all = All::default();
