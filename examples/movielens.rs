@@ -32,7 +32,9 @@ fn main() -> anyhow::Result<()> {
 
     // Pretrain: the encoder predicts every next event of every history. No labels.
     let (checkpoints, mut log) = (run.pretraining()?, run.logger());
-    let session = Session::new(&mut monitor).saving(&checkpoints).logging(&mut log);
+    let session = Session::new(&mut monitor)
+        .saving(&checkpoints)
+        .logging(&mut log);
     let (encoder, outcome) = pretrain(&prepared, config, device, session)?;
     support::stop_if(outcome.is_interrupted);
     run.save_encoder(&encoder)?;
@@ -56,23 +58,42 @@ fn main() -> anyhow::Result<()> {
             .init(llm.clone().train(), encoder.clone().train());
         let run = run.tuned_by(&config);
         let (checkpoints, mut log) = (run.tuning()?, run.logger());
-        let session = Session::new(&mut monitor).saving(&checkpoints).logging(&mut log);
+        let session = Session::new(&mut monitor)
+            .saving(&checkpoints)
+            .logging(&mut log);
         let (model, outcome) = tune(model, &tasks, &prepared, &config, session)?;
         support::stop_if(outcome.is_interrupted);
         run.save_user_llm(&model, &outcome.trained, &language_model.sha256)?;
         let model = model.materialize(); // adapters, if any, merged into the weights
 
         let name = support::name_of(&config);
-        answered.push(evaluate::user_llm(&name, &prepared, &config, &model, &tasks, &mut monitor));
+        answered.push(evaluate::user_llm(
+            &name,
+            &prepared,
+            &config,
+            &model,
+            &tasks,
+            &mut monitor,
+        ));
         if costs.is_empty() {
             costs = efficiency::measure(
-                &setup.lengths, 3, &prepared, &config, &language_model, &model, &tasks, &mut monitor,
+                &setup.lengths,
+                3,
+                &prepared,
+                &config,
+                &language_model,
+                &model,
+                &tasks,
+                &mut monitor,
             )?;
         }
     }
 
     // Print.
-    let rows: Vec<_> = answered.iter().map(|answer| evaluate::score(&prepared, answer)).collect();
+    let rows: Vec<_> = answered
+        .iter()
+        .map(|answer| evaluate::score(&prepared, answer))
+        .collect();
     let tables = [
         report::contenders(&rows, &evaluate::protocol(&prepared, config)),
         report::costs(&costs),

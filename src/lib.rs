@@ -44,11 +44,11 @@
 //! ```
 
 pub use datasets;
-pub use perceiver;
-pub use user_encoder;
 pub use llm;
 pub use llm_fusion;
+pub use perceiver;
 pub use trainer;
+pub use user_encoder;
 
 /// The README's code, compiled and run.
 #[cfg(doctest)]

@@ -1,4 +1,9 @@
 //! What the examples need of a command line, so that they can be about something else.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example talks to a person"
+)]
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,16 +87,30 @@ pub(crate) fn setup() -> anyhow::Result<Setup> {
         lengths = vec![50];
         patches.extend(
             [
-                "pretraining.steps=60", "pretraining.validation_users=64",
-                "tuning.training.steps=100", "tuning.whole_model_steps=4",
-                "evaluation.users=16", "evaluation.text_events=4", "evaluation.beam_width=10",
+                "pretraining.steps=60",
+                "pretraining.validation_users=64",
+                "tuning.training.steps=100",
+                "tuning.whole_model_steps=4",
+                "evaluation.users=16",
+                "evaluation.text_events=4",
+                "evaluation.beam_width=10",
             ]
             .map(String::from),
         );
     }
     patches.push(format!("name={name}"));
-    patches.extend(options.dataset.iter().map(|dataset| format!("data.dataset={dataset}")));
-    patches.extend(options.strategy.iter().map(|strategy| format!("tuning.strategy={strategy}")));
+    patches.extend(
+        options
+            .dataset
+            .iter()
+            .map(|dataset| format!("data.dataset={dataset}")),
+    );
+    patches.extend(
+        options
+            .strategy
+            .iter()
+            .map(|strategy| format!("tuning.strategy={strategy}")),
+    );
     patches.extend(options.set);
     let config = RunConfig::from_toml(QUICK, "configs/movielens-100k-quick.toml", &patches)?;
 
@@ -106,13 +125,17 @@ pub(crate) fn setup() -> anyhow::Result<Setup> {
     let cache = default_cache_dir(|name| std::env::var_os(name));
     Ok(Setup {
         device: backend::device(&options.backend)?,
-        store: AssetStore::new(cache).offline(options.offline).progress(|progress| {
-            if progress.total.is_some_and(|total| progress.done == total) {
-                eprintln!("fetched {}", progress.file);
-            }
-        }),
+        store: AssetStore::new(cache)
+            .offline(options.offline)
+            .progress(|progress| {
+                if progress.total.is_some_and(|total| progress.done == total) {
+                    eprintln!("fetched {}", progress.file);
+                }
+            }),
         data: options.data,
-        run: options.run.unwrap_or_else(|| PathBuf::from("runs").join(&config.name)),
+        run: options
+            .run
+            .unwrap_or_else(|| PathBuf::from("runs").join(&config.name)),
         lengths,
         fusion: options.fusion.map(|fusion| match fusion {
             Fusion::CrossAttention => FusionKind::CrossAttention,
@@ -156,7 +179,9 @@ impl Setup {
     /// The run, once for each way in.
     pub(crate) fn fusions(&self) -> Vec<RunConfig> {
         let both = [FusionKind::CrossAttention, FusionKind::SoftPrompt];
-        let wanted = both.into_iter().filter(|kind| self.fusion.is_none_or(|only| only == *kind));
+        let wanted = both
+            .into_iter()
+            .filter(|kind| self.fusion.is_none_or(|only| only == *kind));
         wanted
             .map(|kind| {
                 let mut config = self.config.clone();

@@ -44,12 +44,20 @@ impl PerceiverResamplerConfig {
             self.n_heads,
             self.d_model
         );
-        assert!(self.n_latents > 0, "`perceiver.n_latents` must be at least 1");
+        assert!(
+            self.n_latents > 0,
+            "`perceiver.n_latents` must be at least 1"
+        );
         PerceiverResampler {
-            latents: Initializer::Normal { mean: 0.0, std: 1.0 }
-                .init([self.n_latents, self.d_model], device),
+            latents: Initializer::Normal {
+                mean: 0.0,
+                std: 1.0,
+            }
+            .init([self.n_latents, self.d_model], device),
             norm_input: LayerNormConfig::new(self.d_model).init(device),
-            layers: (0..self.n_layers).map(|_| PerceiverLayer::new(self, device)).collect(),
+            layers: (0..self.n_layers)
+                .map(|_| PerceiverLayer::new(self, device))
+                .collect(),
             norm: LayerNormConfig::new(self.d_model).init(device),
         }
     }
@@ -98,7 +106,11 @@ impl PerceiverResampler {
         }
 
         let sequence = self.norm_input.forward(sequence);
-        let mut latents = self.latents.val().unsqueeze::<3>().expand([batch, n_latents, d_model]);
+        let mut latents = self
+            .latents
+            .val()
+            .unsqueeze::<3>()
+            .expand([batch, n_latents, d_model]);
         for layer in &self.layers {
             latents = layer.forward(latents, sequence.clone(), mask_pad.clone());
         }
@@ -165,7 +177,11 @@ mod tests {
 
     fn resampler(device: &Device) -> PerceiverResampler {
         device.seed(7);
-        PerceiverResamplerConfig::new(12).with_n_latents(5).with_n_layers(2).with_n_heads(3).init(device)
+        PerceiverResamplerConfig::new(12)
+            .with_n_latents(5)
+            .with_n_layers(2)
+            .with_n_heads(3)
+            .init(device)
     }
 
     fn events<const N: usize>(shape: [usize; N], device: &Device) -> Tensor<N> {
@@ -195,12 +211,12 @@ mod tests {
         let real = events([1, 3, 12], &device);
         let alone = resampler.forward(real.clone(), None);
         let padded = Tensor::cat(vec![real, events([1, 4, 12], &device) * 100.0], 1);
-        let mask = Tensor::<2, Bool>::from_data(
-            [[false, false, false, true, true, true, true]],
-            &device,
-        );
+        let mask =
+            Tensor::<2, Bool>::from_data([[false, false, false, true, true, true, true]], &device);
         let padded = resampler.forward(padded, Some(mask));
-        padded.into_data().assert_approx_eq::<f32>(&alone.into_data(), Tolerance::absolute(1e-5));
+        padded
+            .into_data()
+            .assert_approx_eq::<f32>(&alone.into_data(), Tolerance::absolute(1e-5));
     }
 
     #[test]
@@ -208,10 +224,15 @@ mod tests {
         let device = Device::flex();
         let resampler = resampler(&device);
         let before = events([1, 6, 12], &device);
-        let change = before.clone().slice_assign([0..1, 5..6, 0..12], events([1, 1, 12], &device));
+        let change = before
+            .clone()
+            .slice_assign([0..1, 5..6, 0..12], events([1, 1, 12], &device));
         let difference = (resampler.forward(before, None) - resampler.forward(change, None)).abs();
         let smallest: f32 = difference.max_dim(2).min().into_scalar();
-        assert!(smallest > 1e-6, "a latent did not see the last event: {smallest}");
+        assert!(
+            smallest > 1e-6,
+            "a latent did not see the last event: {smallest}"
+        );
     }
 
     #[test]
@@ -227,6 +248,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "must divide `d_model` = 10")]
     fn heads_that_do_not_fit_are_refused() {
-        PerceiverResamplerConfig::new(10).with_n_heads(4).init(&Device::flex());
+        PerceiverResamplerConfig::new(10)
+            .with_n_heads(4)
+            .init(&Device::flex());
     }
 }

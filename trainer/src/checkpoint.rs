@@ -175,12 +175,21 @@ impl Checkpoints {
         path: &Path,
         optimizer: ModuleOptimizer,
     ) -> Result<ModuleOptimizer, Error> {
-        optimizer
-            .load(path.join(OPTIMIZER))
-            .map_err(|error| Error::Checkpoint {
-                path: path.to_path_buf(),
-                reason: format!("its optimizer state cannot be read: {error}"),
-            })
+        let damaged = |reason: String| Error::Checkpoint {
+            path: path.to_path_buf(),
+            reason: format!("its optimizer state cannot be read: {reason}"),
+        };
+        // burn reads it to its default device, whatever the model's: with wgpu or CUDA built in
+        // that is a GPU, and where there is none it panics.
+        let load = std::panic::AssertUnwindSafe(|| optimizer.load(path.join(OPTIMIZER)));
+        match std::panic::catch_unwind(load) {
+            Ok(loaded) => loaded.map_err(|error| damaged(error.to_string())),
+            Err(_) => Err(damaged(
+                "burn's default device does not open; name the one in use, \
+                 as in BURN_DEVICE=flex or BURN_DEVICE=ndarray, and try again"
+                    .into(),
+            )),
+        }
     }
 
     /// The checkpoint after `step` steps, found to be whole.

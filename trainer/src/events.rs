@@ -6,8 +6,8 @@ use user_encoder::{EventBatch, PADDING, UserEncoderConfig};
 
 use crate::{Error, ModalityKind};
 
-/// Ids 0 and 1 are padding and unknown; the values follow.
-const FIRST_VALUE: u32 = 2;
+/// Ids 0 and 1 are padding and unknown; a [`Vocabulary`](datasets::Vocabulary)'s values follow.
+const FIRST_VALUE: u32 = datasets::vocabulary::UNKNOWN + 1;
 
 /// Turns histories into batches: the ids of each modality, padded on the right.
 #[derive(Clone, Debug)]
@@ -56,7 +56,10 @@ impl EventBatcher {
             }
             columns.push(column);
         }
-        Ok(Self { columns, history_len })
+        Ok(Self {
+            columns,
+            history_len,
+        })
     }
 
     /// A batch of histories, as they are: the caller has cut them.
@@ -65,7 +68,11 @@ impl EventBatcher {
     ///
     /// Panics if there is no history.
     pub fn batch(&self, histories: &[&[Event]], device: &Device) -> EventBatch {
-        let longest = histories.iter().map(|history| history.len()).max().expect("no history");
+        let longest = histories
+            .iter()
+            .map(|history| history.len())
+            .max()
+            .expect("no history");
         let length = longest.max(1);
         let modalities = self
             .columns
@@ -83,7 +90,10 @@ impl EventBatcher {
                 Tensor::from_data(TensorData::new(ids, shape), device)
             })
             .collect();
-        EventBatch::new(modalities, histories.iter().map(|history| history.len()).collect())
+        EventBatch::new(
+            modalities,
+            histories.iter().map(|history| history.len()).collect(),
+        )
     }
 
     /// The latest events, as many as the encoder reads.
@@ -105,16 +115,29 @@ impl EventBatcher {
 impl Column {
     fn new(kind: ModalityKind, dataset: &Dataset) -> (Self, usize) {
         let catalogue = &dataset.catalogue;
-        let column = |n_values, by_item| Self { kind, n_values, by_item, ratings: Vec::new() };
+        let column = |n_values, by_item| Self {
+            kind,
+            n_values,
+            by_item,
+            ratings: Vec::new(),
+        };
         match kind {
             ModalityKind::Item => {
-                let ids = (0..catalogue.len() as u32).map(EventBatcher::item_id).collect();
+                let ids = (0..catalogue.len() as u32)
+                    .map(EventBatcher::item_id)
+                    .collect();
                 (column(1, ids), catalogue.len())
             }
             ModalityKind::Rating => {
                 let ratings = dataset.ratings.clone();
                 let n_known = ratings.len();
-                (Self { ratings, ..column(1, Vec::new()) }, n_known)
+                (
+                    Self {
+                        ratings,
+                        ..column(1, Vec::new())
+                    },
+                    n_known,
+                )
             }
             ModalityKind::Genres => {
                 let most = catalogue.items.iter().map(|item| item.genres.len()).max();
@@ -132,7 +155,10 @@ impl Column {
 
     fn push(&self, event: &Event, ids: &mut Vec<i64>) {
         if self.kind == ModalityKind::Rating {
-            let index = self.ratings.iter().position(|&rating| rating == event.rating);
+            let index = self
+                .ratings
+                .iter()
+                .position(|&rating| rating == event.rating);
             ids.push(index.map_or(i64::from(user_encoder::UNKNOWN), |index| {
                 index as i64 + i64::from(FIRST_VALUE)
             }));
@@ -160,7 +186,11 @@ mod tests {
     }
 
     fn event(item: u32, rating: f32) -> Event {
-        Event { item, rating, timestamp: 0 }
+        Event {
+            item,
+            rating,
+            timestamp: 0,
+        }
     }
 
     fn ids(tensor: &Tensor<3, Int>) -> Vec<i64> {
@@ -176,7 +206,10 @@ mod tests {
         assert_eq!(batch.lengths, [1, 3]);
         assert_eq!(ids(&batch.modalities[0]), [5, 0, 0, 5, 6, 20]);
         assert_eq!(ids(&batch.modalities[1]), [2, 0, 0, 2, 5, 4]);
-        assert_eq!(ids(&batch.modalities[2]), [5, 0, 0, 0, 0, 0, 5, 0, 2, 4, 4, 0]);
+        assert_eq!(
+            ids(&batch.modalities[2]),
+            [5, 0, 0, 0, 0, 0, 5, 0, 2, 4, 4, 0]
+        );
     }
 
     #[test]
@@ -191,7 +224,10 @@ mod tests {
     fn an_empty_history_is_a_row_of_padding() {
         let batcher = batcher(&mut toy::config(&[]));
         let batch = batcher.batch(&[&[]], &Device::flex());
-        assert_eq!((batch.lengths, ids(&batch.modalities[0])), (vec![0], vec![0]));
+        assert_eq!(
+            (batch.lengths, ids(&batch.modalities[0])),
+            (vec![0], vec![0])
+        );
     }
 
     #[test]
@@ -207,7 +243,12 @@ mod tests {
     fn vocabulary_sizes_that_are_left_open_are_the_data_s_and_others_are_refused() {
         let mut config = toy::config(&[]);
         batcher(&mut config);
-        let sizes: Vec<usize> = config.encoder.modalities.iter().map(|m| m.vocab_size).collect();
+        let sizes: Vec<usize> = config
+            .encoder
+            .modalities
+            .iter()
+            .map(|m| m.vocab_size)
+            .collect();
         assert_eq!(sizes, [19 + 2, 4 + 2, 4 + 2]);
         // Filled in, they fit.
         batcher(&mut config);
@@ -222,6 +263,9 @@ mod tests {
 
     #[test]
     fn scores_of_items_begin_where_the_first_item_s_id_is() {
-        assert_eq!(EventBatcher::item_id(0) as usize, EventBatcher::first_item());
+        assert_eq!(
+            EventBatcher::item_id(0) as usize,
+            EventBatcher::first_item()
+        );
     }
 }

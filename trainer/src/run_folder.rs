@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
+use datasets::Vocabulary;
 use llm::load::LoadedModel;
 use llm_fusion::{UserLlm, UserLlmConfig, trained_parameters};
 use serde::Serialize;
@@ -65,10 +66,21 @@ impl RunFolder {
     }
 
     fn at(path: PathBuf, config: &RunConfig, prepared: &Prepared) -> Self {
-        let stage = (&config.seed, &config.data, &prepared.encoder, &config.pretraining);
+        let stage = (
+            &config.seed,
+            &config.data,
+            &prepared.encoder,
+            &config.pretraining,
+        );
         let pretraining_print = fingerprint(&(&stage, &prepared.dataset.sha256));
         let empty = String::new();
-        Self { path, tuning: empty.clone(), tuning_print: empty, pretraining_print }.tuned_by(config)
+        Self {
+            path,
+            tuning: empty.clone(),
+            tuning_print: empty,
+            pretraining_print,
+        }
+        .tuned_by(config)
     }
 
     /// The same folder for another tuning of the same pretrained encoder.
@@ -77,7 +89,16 @@ impl RunFolder {
         let names = names.expect("two names");
         Self {
             tuning: format!("{}-{}", plain(&names[0]), plain(&names[1])),
-            tuning_print: fingerprint(&(&self.pretraining_print, config)),
+            tuning_print: fingerprint(&(
+                (
+                    &self.pretraining_print,
+                    &config.llm,
+                    &config.perceiver,
+                    &config.fusion,
+                ),
+                // The tested users are among them: their genres are not taught.
+                (&config.tuning, &config.prompts, config.evaluation.users),
+            )),
             ..self.clone()
         }
     }
@@ -178,7 +199,10 @@ impl RunFolder {
         let result = encoder.load_from(&mut SafetensorsStore::from_file(&path));
         match result {
             Ok(result) if result.errors.is_empty() && result.unused.is_empty() => Ok(encoder),
-            Ok(result) => Err(unfit(&path, &format!("{:?} {:?}", result.errors, result.unused))),
+            Ok(result) => Err(unfit(
+                &path,
+                &format!("{:?} {:?}", result.errors, result.unused),
+            )),
             Err(error) => Err(unfit(&path, &error.to_string())),
         }
     }
@@ -188,12 +212,19 @@ impl RunFolder {
     /// # Errors
     ///
     /// If they cannot be written.
-    pub fn save_user_llm(&self, model: &UserLlm, trained: &[(String, usize)], llm_sha256: &str) -> Result<(), Error> {
+    pub fn save_user_llm(
+        &self,
+        model: &UserLlm,
+        trained: &[(String, usize)],
+        llm_sha256: &str,
+    ) -> Result<(), Error> {
         let path = self.weights();
         let mut store = Self::save_to(&path)
             .with_full_paths(trained.iter().map(|(path, _)| path.clone()))
             .metadata("language_model_sha256", llm_sha256);
-        model.save_into(&mut store).map_err(|error| Self::unwritable(&path, &error.to_string()))
+        model
+            .save_into(&mut store)
+            .map_err(|error| Self::unwritable(&path, &error.to_string()))
     }
 
     /// The tuned model: the language model and encoder it began with, and what tuning trained.
@@ -215,7 +246,8 @@ impl RunFolder {
             });
         }
         let encoder = self.load_encoder(prepared, &llm.device())?;
-        let fused = UserLlmConfig::new(config.fusion.clone()).with_perceiver(config.perceiver.clone());
+        let fused =
+            UserLlmConfig::new(config.fusion.clone()).with_perceiver(config.perceiver.clone());
         let model = fused.init(llm.train(), encoder.train());
         let mut model = config.tuning.strategy.apply(model, &config.tuning.lora);
         let expected = trained_parameters(&model).len();
@@ -227,7 +259,11 @@ impl RunFolder {
             }
             Ok(result) => Err(unfit(
                 &path,
-                &format!("{} of {expected} tensors, {:?} left over", result.applied.len(), result.unused),
+                &format!(
+                    "{} of {expected} tensors, {:?} left over",
+                    result.applied.len(),
+                    result.unused
+                ),
             )),
             Err(error) => Err(unfit(&path, &error.to_string())),
         }
@@ -241,7 +277,8 @@ impl RunFolder {
     pub fn log(&self, line: &serde_json::Value) -> Result<(), Error> {
         let path = self.path.join(METRICS);
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        file.and_then(|mut file| writeln!(file, "{line}")).map_err(Error::io("write", path))
+        file.and_then(|mut file| writeln!(file, "{line}"))
+            .map_err(Error::io("write", path))
     }
 
     /// [`log`](Self::log) as a [`Session`](crate::Session) takes it; what cannot be written is
@@ -288,11 +325,16 @@ impl RunFolder {
     /// A file to save weights in, whole or not at all. burn's own metadata are three in random
     /// order; with at most one, equal weights are equal files.
     fn save_to(path: &Path) -> SafetensorsStore {
-        SafetensorsStore::from_file(path).clear_metadata().overwrite(true)
+        SafetensorsStore::from_file(path)
+            .clear_metadata()
+            .overwrite(true)
     }
 
     fn unwritable(path: &Path, error: &str) -> Error {
-        Error::RunFolder { path: path.to_path_buf(), reason: format!("cannot be written: {error}") }
+        Error::RunFolder {
+            path: path.to_path_buf(),
+            reason: format!("cannot be written: {error}"),
+        }
     }
 }
 
@@ -312,21 +354,21 @@ fn fingerprint(value: &impl Serialize) -> String {
     hex(&Sha256::digest(&text))
 }
 
-/// The values behind the ids, which begin at 2.
+/// The values behind the ids of each modality.
 #[derive(Serialize)]
 struct Vocabularies {
-    items: Vec<String>,
-    genres: Vec<String>,
-    ratings: Vec<f32>,
+    item: Vocabulary,
+    genres: Vocabulary,
+    rating: Vocabulary,
 }
 
 impl Vocabularies {
     fn of(prepared: &Prepared) -> Self {
         let dataset = &prepared.dataset;
         Self {
-            items: dataset.catalogue.items.iter().map(|item| item.id.clone()).collect(),
-            genres: dataset.catalogue.genres.clone(),
-            ratings: dataset.ratings.clone(),
+            item: Vocabulary::new(dataset.catalogue.items.iter().map(|item| item.id.as_str())),
+            genres: Vocabulary::new(dataset.catalogue.genres.iter().map(String::as_str)),
+            rating: Vocabulary::new(dataset.ratings.iter().map(f32::to_string)),
         }
     }
 }

@@ -26,7 +26,10 @@ impl EventBatch {
     ///
     /// Panics if there is no modality, if their shapes disagree, or if a length exceeds the row.
     pub fn new(modalities: Vec<Tensor<3, Int>>, lengths: Vec<usize>) -> Self {
-        assert!(!modalities.is_empty(), "an event needs at least one modality");
+        assert!(
+            !modalities.is_empty(),
+            "an event needs at least one modality"
+        );
         let [batch, length, _] = modalities[0].dims();
         for modality in &modalities {
             assert_shape!(modality, [batch, length, _]);
@@ -36,7 +39,10 @@ impl EventBatch {
             lengths.iter().all(|&n| n <= length),
             "a row has more events than the {length} positions of the batch"
         );
-        Self { modalities, lengths }
+        Self {
+            modalities,
+            lengths,
+        }
     }
 
     /// Number of histories.
@@ -63,7 +69,10 @@ impl EventBatch {
             .map(|ids| ids.clone().slice([0..batch, 0..length, 0..ids.dims()[2]]))
             .collect();
         let lengths = self.lengths.iter().map(|&n| n.min(length)).collect();
-        Self { modalities, lengths }
+        Self {
+            modalities,
+            lengths,
+        }
     }
 
     /// `[batch, length]`, `true` at padding; `None` if no row has any.
@@ -77,6 +86,9 @@ impl EventBatch {
             .iter()
             .flat_map(|&n| (0..length).map(move |position| position >= n))
             .collect();
-        Some(Tensor::from_data(TensorData::new(mask, [self.batch(), length]), &self.device()))
+        Some(Tensor::from_data(
+            TensorData::new(mask, [self.batch(), length]),
+            &self.device(),
+        ))
     }
 }

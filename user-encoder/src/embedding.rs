@@ -24,7 +24,10 @@ impl ModalityConfig {
         Modality {
             table: EmbeddingConfig::new(self.vocab_size, self.d_embedding)
                 // Small, because the same table is the output layer: logits start near zero.
-                .with_initializer(Initializer::Normal { mean: 0.0, std: 0.02 })
+                .with_initializer(Initializer::Normal {
+                    mean: 0.0,
+                    std: 0.02,
+                })
                 .init(device),
         }
     }
@@ -47,7 +50,9 @@ impl Modality {
     pub fn forward(&self, ids: Tensor<3, Int>) -> Tensor<3> {
         let [batch, length, values] = ids.dims();
         let [_, d_embedding] = self.table.weight.dims();
-        let embedded = self.table.forward(ids.clone().reshape([batch, length * values]));
+        let embedded = self
+            .table
+            .forward(ids.clone().reshape([batch, length * values]));
         if values == 1 {
             return embedded;
         }
@@ -70,7 +75,10 @@ impl EventEmbedding {
     pub(crate) fn new(modalities: &[ModalityConfig], d_model: usize, device: &Device) -> Self {
         let width = modalities.iter().map(|modality| modality.d_embedding).sum();
         Self {
-            modalities: modalities.iter().map(|modality| modality.init(device)).collect(),
+            modalities: modalities
+                .iter()
+                .map(|modality| modality.init(device))
+                .collect(),
             projection: LinearConfig::new(width, d_model).init(device),
         }
     }
@@ -112,8 +120,7 @@ mod tests {
     fn several_values_are_averaged_without_their_padding() {
         let device = Device::flex();
         let mut modality = ModalityConfig::new("genres".into(), 5, 1).init(&device);
-        modality.table.weight =
-            Param::from_data([[100.0], [7.0], [2.0], [4.0], [8.0]], &device);
+        modality.table.weight = Param::from_data([[100.0], [7.0], [2.0], [4.0], [8.0]], &device);
         let ids = Tensor::<3, Int>::from_data([[[2, 4, 0], [3, 0, 0], [0, 0, 0]]], &device);
         modality.forward(ids).into_data().assert_approx_eq::<f32>(
             &Tensor::<3>::from_data([[[5.0], [4.0], [0.0]]], &device).into_data(),

@@ -6,7 +6,9 @@ use burn::nn::attention::generate_autoregressive_mask;
 use burn::nn::transformer::{
     TransformerEncoder, TransformerEncoderConfig, TransformerEncoderInput,
 };
-use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{
+    Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig,
+};
 use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
 
 use crate::batch::EventBatch;
@@ -49,14 +51,20 @@ impl UserEncoderConfig {
     ///
     /// Panics if there is no modality or if `n_heads` does not divide `d_model`.
     pub fn init(&self, device: &Device) -> UserEncoder {
-        assert!(!self.modalities.is_empty(), "`encoder.modalities` must name at least one");
+        assert!(
+            !self.modalities.is_empty(),
+            "`encoder.modalities` must name at least one"
+        );
         assert!(
             self.n_heads > 0 && self.d_model.is_multiple_of(self.n_heads),
             "`encoder.n_heads` = {} must divide `encoder.d_model` = {}",
             self.n_heads,
             self.d_model
         );
-        let small = Initializer::Normal { mean: 0.0, std: 0.02 };
+        let small = Initializer::Normal {
+            mean: 0.0,
+            std: 0.02,
+        };
         UserEncoder {
             embedding: EventEmbedding::new(&self.modalities, self.d_model, device),
             bos: small.init([1, self.d_model], device),
@@ -161,8 +169,12 @@ impl UserEncoder {
         let hidden = self.forward(events);
         let [batch, slots, d_model] = hidden.dims();
         // With BOS in slot 0, the last of n events stands in slot n.
-        let last: Vec<i64> =
-            events.lengths.iter().enumerate().map(|(row, n)| (row * slots + n) as i64).collect();
+        let last: Vec<i64> = events
+            .lengths
+            .iter()
+            .enumerate()
+            .map(|(row, n)| (row * slots + n) as i64)
+            .collect();
         let last = Tensor::<1, Int>::from_data(TensorData::new(last, [batch]), &hidden.device());
         let hidden = hidden.reshape([batch * slots, d_model]).select(0, last);
         self.head_logits(hidden, modality)
@@ -177,7 +189,9 @@ impl UserEncoder {
     pub fn head_logits(&self, hidden: Tensor<2>, modality: usize) -> Tensor<2> {
         assert_shape!(hidden, [_, self.d_model()]);
         let table = self.embedding.modalities[modality].table.weight.val();
-        self.heads[modality].forward(hidden).matmul(table.transpose())
+        self.heads[modality]
+            .forward(hidden)
+            .matmul(table.transpose())
     }
 
     /// Width of the event embeddings.
@@ -212,7 +226,9 @@ pub(crate) mod tests {
             let ids: Vec<i64> = rows
                 .iter()
                 .flat_map(|row| (0..length).map(|at| row.get(at).copied().unwrap_or(0)))
-                .flat_map(|item| (0..n_values).map(move |n| if item == 0 { 0 } else { value(item, n) }))
+                .flat_map(|item| {
+                    (0..n_values).map(move |n| if item == 0 { 0 } else { value(item, n) })
+                })
                 .collect();
             Tensor::from_data(TensorData::new(ids, [rows.len(), length, n_values]), device)
         };
@@ -220,7 +236,13 @@ pub(crate) mod tests {
             vec![
                 column(1, &|item, _| item),
                 column(1, &|item, _| 2 + item % 5),
-                column(2, &|item, n| if n == 1 && item % 2 == 0 { 0 } else { 2 + (item + n as i64) % 3 }),
+                column(2, &|item, n| {
+                    if n == 1 && item % 2 == 0 {
+                        0
+                    } else {
+                        2 + (item + n as i64) % 3
+                    }
+                }),
             ],
             rows.iter().map(|row| row.len()).collect(),
         )
@@ -234,8 +256,15 @@ pub(crate) mod tests {
         let after = encoder.event_embeddings(&events(&[&[2, 3, 4, 12]], 4, &device));
         let past = |t: Tensor<3>| t.slice([0..1, 0..3, 0..8]).into_data();
         past(before.clone()).assert_eq(&past(after.clone()), true);
-        let last = (before - after).slice([0..1, 3..4, 0..8]).abs().max().into_scalar::<f32>();
-        assert!(last > 1e-4, "the last event does not influence its own embedding");
+        let last = (before - after)
+            .slice([0..1, 3..4, 0..8])
+            .abs()
+            .max()
+            .into_scalar::<f32>();
+        assert!(
+            last > 1e-4,
+            "the last event does not influence its own embedding"
+        );
     }
 
     #[test]
@@ -245,7 +274,9 @@ pub(crate) mod tests {
         let alone = encoder.event_embeddings(&events(&[&[2, 3, 4]], 3, &device));
         let padded = events(&[&[2, 3, 4], &[5, 6, 7, 8, 9, 10, 11]], 7, &device);
         let padded = encoder.event_embeddings(&padded).slice([0..1, 0..3, 0..8]);
-        padded.into_data().assert_approx_eq::<f32>(&alone.into_data(), Tolerance::absolute(1e-6));
+        padded
+            .into_data()
+            .assert_approx_eq::<f32>(&alone.into_data(), Tolerance::absolute(1e-6));
     }
 
     #[test]

@@ -34,11 +34,13 @@ impl UserEncoder {
             .map(|modality| {
                 let logits = self.head_logits(hidden.clone(), modality);
                 let [_, _, values] = events.modalities[modality].dims();
-                let targets = events.modalities[modality].clone().reshape([batch * length, values]);
+                let targets = events.modalities[modality]
+                    .clone()
+                    .reshape([batch * length, values]);
                 let real = targets.clone().not_equal_scalar(PADDING).float();
                 let likelihood = log_softmax(logits, 1).gather(1, targets);
-                let per_event = (likelihood * real.clone()).sum_dim(1)
-                    / real.clone().sum_dim(1).clamp_min(1.0);
+                let per_event =
+                    (likelihood * real.clone()).sum_dim(1) / real.clone().sum_dim(1).clamp_min(1.0);
                 let n_events = real.max_dim(1).sum().clamp_min(1.0);
                 -per_event.sum() / n_events
             })
@@ -53,7 +55,10 @@ impl UserEncoder {
 impl NextEventLoss {
     /// The parts as plain numbers, in the encoder's order of modalities.
     pub fn values(&self) -> Vec<f32> {
-        self.by_modality.iter().map(|loss| scalar(loss.clone().into_data())).collect()
+        self.by_modality
+            .iter()
+            .map(|loss| scalar(loss.clone().into_data()))
+            .collect()
     }
 }
 
@@ -74,7 +79,10 @@ mod tests {
         let device = Device::flex();
         let loss = tiny(&device).next_event_loss(&events(&[&[2, 3, 4, 5]], 4, &device));
         for (value, vocab_size) in loss.values().into_iter().zip([13_f32, 7.0, 5.0]) {
-            assert!((value - vocab_size.ln()).abs() < 0.3, "{value} is far from ln {vocab_size}");
+            assert!(
+                (value - vocab_size.ln()).abs() < 0.3,
+                "{value} is far from ln {vocab_size}"
+            );
         }
         let mean = loss.values().iter().sum::<f32>() / 3.0;
         assert!((loss.total.into_scalar::<f32>() - mean).abs() < 1e-6);
@@ -84,8 +92,12 @@ mod tests {
     fn padding_changes_no_loss() {
         let device = Device::flex();
         let encoder = tiny(&device);
-        let tight = encoder.next_event_loss(&events(&[&[2, 3, 4]], 3, &device)).values();
-        let loose = encoder.next_event_loss(&events(&[&[2, 3, 4]], 9, &device)).values();
+        let tight = encoder
+            .next_event_loss(&events(&[&[2, 3, 4]], 3, &device))
+            .values();
+        let loose = encoder
+            .next_event_loss(&events(&[&[2, 3, 4]], 9, &device))
+            .values();
         for (tight, loose) in tight.into_iter().zip(loose) {
             assert!((tight - loose).abs() < 1e-5);
         }
@@ -95,7 +107,9 @@ mod tests {
     fn a_batch_of_nothing_but_padding_has_a_finite_loss_and_no_gradient() {
         let device = Device::flex().autodiff();
         let encoder = tiny(&device);
-        let loss = encoder.next_event_loss(&events(&[&[], &[]], 5, &device)).total;
+        let loss = encoder
+            .next_event_loss(&events(&[&[], &[]], 5, &device))
+            .total;
         assert_eq!(loss.clone().into_scalar::<f32>(), 0.0);
         let grads = GradientsParams::from_grads(loss.backward(), &encoder);
         let mut largest = LargestGradient { grads, value: 0.0 };
@@ -130,7 +144,11 @@ mod tests {
             let grads = GradientsParams::from_grads(grads, &encoder);
             encoder = optimizer.step(1e-2, encoder, grads);
         }
-        let last = encoder.valid().next_event_loss(&events).total.into_scalar::<f32>();
+        let last = encoder
+            .valid()
+            .next_event_loss(&events)
+            .total
+            .into_scalar::<f32>();
         assert!(last < 0.25 * first, "{first} -> {last}");
     }
 }
