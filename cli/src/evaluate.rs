@@ -53,7 +53,7 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
                 ..own.clone()
             };
             let tasks = Tasks::new(prepared, &own, &llm.tokenizer)?;
-            let model = folder.load_user_llm(&own, prepared, llm.model.clone())?;
+            let model = folder.load_user_llm(&own, prepared, llm.model.clone(), &llm.sha256)?;
             let name = format!("User-LLM, {name}");
             let user_llm = evaluate::user_llm(&name, prepared, &own, &model, &tasks, &mut monitor);
             answered.push(user_llm);

@@ -1,7 +1,7 @@
 //! What a run leaves behind.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -20,6 +20,8 @@ use crate::{Error, Prepared, RunConfig};
 const CONFIG: &str = "config.toml";
 const ENCODER: &str = "encoder.safetensors";
 const METRICS: &str = "metrics.jsonl";
+/// Key in the metadata of tuned weights.
+const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
 
 /// A run's folder:
 ///
@@ -221,7 +223,7 @@ impl RunFolder {
         let path = self.weights();
         let mut store = Self::save_to(&path)
             .with_full_paths(trained.iter().map(|(path, _)| path.clone()))
-            .metadata("language_model_sha256", llm_sha256);
+            .metadata(LANGUAGE_MODEL_SHA256, llm_sha256);
         model
             .save_into(&mut store)
             .map_err(|error| Self::unwritable(&path, &error.to_string()))
@@ -231,12 +233,14 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// If tuning has not been done, or its weights do not fit.
+    /// If tuning has not been done, its weights do not fit, or it was done on another language
+    /// model than the one with `llm_sha256`, which would answer, but not as it was taught.
     pub fn load_user_llm(
         &self,
         config: &RunConfig,
         prepared: &Prepared,
         llm: llm::LanguageModel,
+        llm_sha256: &str,
     ) -> Result<UserLlm, Error> {
         let path = self.weights();
         if !path.exists() {
@@ -244,6 +248,17 @@ impl RunFolder {
                 path,
                 reason: "is not there; `user-llm tune` makes it".into(),
             });
+        }
+        match metadata(&path, LANGUAGE_MODEL_SHA256)? {
+            Some(tuned_on) if tuned_on != llm_sha256 => {
+                return Err(unfit(
+                    &path,
+                    &format!(
+                        "the language model has SHA-256 {llm_sha256}, it was tuned on {tuned_on}"
+                    ),
+                ));
+            }
+            _ => {}
         }
         let encoder = self.load_encoder(prepared, &llm.device())?;
         let fused =
@@ -336,6 +351,25 @@ impl RunFolder {
             reason: format!("cannot be written: {error}"),
         }
     }
+}
+
+/// A value of a safetensors file's metadata.
+fn metadata(path: &Path, key: &str) -> Result<Option<String>, Error> {
+    /// More than any header of ours, and little enough to be read whatever a damaged file says.
+    const MOST: u64 = 100 << 20;
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)?;
+        let mut header = Vec::new();
+        file.take(u64::from_le_bytes(length).min(MOST))
+            .read_to_end(&mut header)?;
+        Ok(header)
+    };
+    let header = read().map_err(Error::io("read", path))?;
+    let header: serde_json::Value =
+        serde_json::from_slice(&header).map_err(|error| unfit(path, &error.to_string()))?;
+    Ok(header["__metadata__"][key].as_str().map(str::to_string))
 }
 
 fn unfit(path: &Path, what: &str) -> Error {

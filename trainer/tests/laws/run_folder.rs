@@ -59,8 +59,17 @@ fn assert_a_tuned_model_comes_back(patches: &[&str], file: &str) {
     assert!(folder.path().join(file).is_file(), "{file} is not there");
 
     let llm = toy::language_model(&Device::flex().autodiff()).valid();
-    let again = run.load_user_llm(&config, &prepared, llm).unwrap();
+    let again = run
+        .load_user_llm(&config, &prepared, llm.clone(), "hash")
+        .unwrap();
     assert_eq!(logits(&tuned, &prepared), logits(&again, &prepared));
+
+    let other = run.load_user_llm(&config, &prepared, llm, "another hash");
+    let message = other.unwrap_err().to_string();
+    assert!(
+        message.contains("has SHA-256 another hash, it was tuned on hash"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -105,7 +114,7 @@ fn a_file_that_is_missing_says_which_command_makes_it() {
     );
     let llm = toy::language_model(&device);
     let message = run
-        .load_user_llm(&config, &prepared, llm)
+        .load_user_llm(&config, &prepared, llm, "hash")
         .unwrap_err()
         .to_string();
     assert!(
@@ -185,13 +194,13 @@ fn the_vocabulary_and_the_metrics_can_be_read_back() {
     assert_eq!(read("metrics.jsonl"), "{\"step\":1}\n{\"step\":2}\n");
     let vocabulary: serde_json::Value = serde_json::from_str(&read("vocabulary.json")).unwrap();
     assert_eq!(
-        vocabulary["ratings"],
-        serde_json::json!([2.5, 3.0, 4.0, 5.0])
+        vocabulary["rating"],
+        serde_json::json!(["2.5", "3", "4", "5"])
     );
     assert_eq!(
         vocabulary["genres"],
         serde_json::json!(["Crime", "Drama", "Noir", "War"])
     );
-    assert_eq!(vocabulary["items"].as_array().unwrap().len(), 19);
-    assert_eq!(vocabulary["items"][18], "18");
+    assert_eq!(vocabulary["item"].as_array().unwrap().len(), 19);
+    assert_eq!(vocabulary["item"][18], "18");
 }

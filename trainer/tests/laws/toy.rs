@@ -132,7 +132,7 @@ pub(crate) fn dataset() -> Dataset {
         id: n.to_string(),
         title: format!("{}{n}", char::from(b'A' + n as u8)),
         year: Some(1990 + n),
-        genres: if n % 3 == 0 {
+        genres: if n.is_multiple_of(3) {
             vec![n % 4]
         } else {
             vec![n % 2, 2 + n % 2]
