@@ -27,7 +27,7 @@ if [[ "$what" != libtorch ]]; then
 fi
 
 if [[ "$what" != wgpu ]]; then
-  nvidia-smi -L || die "no NVIDIA driver answers (nvidia-smi); for wgpu alone: bash scripts/gpu_check.sh wgpu"
+  nvidia-smi -L 2>/dev/null || die "no NVIDIA driver answers (nvidia-smi); for wgpu alone: bash scripts/gpu_check.sh wgpu"
   if [[ -z "${LIBTORCH:-}${LIBTORCH_USE_PYTORCH:-}" ]]; then
     venv=${USER_LLM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/user-llm}/venv-torch-cuda
     [[ -x "$venv/bin/python3" ]] || python3 -m venv "$venv"
