@@ -169,7 +169,7 @@ fn wgpu(index: Option<usize>) -> Result<Device, DeviceError> {
     let device = match index {
         None if found.is_empty() => None,
         None => Some(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
-        Some(n) => found.iter().nth(n).cloned(),
+        Some(n) => found.get(n).cloned(),
     };
     let Some(device) = device else {
         return Err(DeviceError::NotFound {
