@@ -28,7 +28,9 @@ pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<
     let (config, prepared) = (&tuned.config, &run.prepared);
     let llm = sources::language_model(&config.llm.model, &workplace.store, &device)?;
     let tokenizer = llm.tokenizer;
-    let model = tuned.folder.load_user_llm(config, prepared, llm.model, &llm.sha256)?;
+    let model = tuned
+        .folder
+        .load_user_llm(config, prepared, llm.model, &llm.sha256)?;
 
     let prompt = match args.raw {
         true => tokenizer.encode(&args.prompt)?,

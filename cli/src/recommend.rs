@@ -98,7 +98,9 @@ fn by_user_llm(
     let (config, prepared) = (&tuned.config, &run.prepared);
     let llm = sources::language_model(&config.llm.model, &workplace.store, device)?;
     let tasks = Tasks::new(prepared, config, &llm.tokenizer)?;
-    let model = tuned.folder.load_user_llm(config, prepared, llm.model, &llm.sha256)?;
+    let model = tuned
+        .folder
+        .load_user_llm(config, prepared, llm.model, &llm.sha256)?;
     let latest = prepared.batcher.latest(history);
     let user = model.read_user(&prepared.batcher.batch(&[latest], &model.device()));
     let task = &tasks.next_item;
