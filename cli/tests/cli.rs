@@ -534,7 +534,10 @@ fn a_run_that_is_killed_at_any_moment_goes_on() {
     let place = Place::new();
     place.pretrain("whole", 300, 7).ok();
     let expected = place.weights("whole", "encoder.safetensors");
-    let mut moments = Moments(7);
+    let mut moments = Moments {
+        random: 7,
+        patience: 1,
+    };
     let mut n_killed = 0;
     let mut run = 0;
     while n_killed < 24 {
@@ -570,20 +573,26 @@ fn killed(mut child: Child, moments: &mut Moments, n_killed: &mut usize) -> bool
     child.kill().unwrap();
     let said = Said::from(child.wait_with_output().unwrap());
     assert!(matches!(said.code, None | Some(0)), "{said:#?}");
-    *n_killed += usize::from(said.code.is_none());
-    said.code == Some(0)
+    let is_done = said.code == Some(0);
+    *n_killed += usize::from(!is_done);
+    moments.patience = if is_done { 1 } else { moments.patience + 1 };
+    is_done
 }
 
-/// Moments that look random and are the same every time.
-struct Moments(u64);
+/// Moments that look random and are the same every time; later ones the more often a run has been
+/// killed, so that it gets somewhere however slowly the program starts.
+struct Moments {
+    random: u64,
+    patience: u64,
+}
 
 impl Moments {
     fn next(&mut self) -> Duration {
-        self.0 = self
-            .0
+        self.random = self
+            .random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        Duration::from_millis(20 + (self.0 >> 33) % 180)
+        Duration::from_millis((20 + (self.random >> 33) % 180) * self.patience)
     }
 }
 
