@@ -40,7 +40,8 @@ fn main() -> anyhow::Result<()> {
     run.save_encoder(&encoder)?;
 
     // The contenders that need no fusion.
-    let language_model = sources::language_model(&config.llm.model, &setup.store, device)?;
+    let model = &config.language()?.llm.model;
+    let language_model = sources::language_model(model, &setup.store, device)?;
     run.describe(config, &prepared, Some(&language_model))?;
     let (llm, tokenizer) = (&language_model.model, &language_model.tokenizer);
     let tasks = Tasks::new(&prepared, config, tokenizer)?;
@@ -53,8 +54,9 @@ fn main() -> anyhow::Result<()> {
     // Fuse and tune, in each way that was asked for.
     let mut costs = Vec::new();
     for config in setup.fusions() {
-        let model = UserLlmConfig::new(config.fusion.clone())
-            .with_perceiver(config.perceiver.clone())
+        let language = config.language()?;
+        let model = UserLlmConfig::new(language.fusion.clone())
+            .with_perceiver(language.perceiver.cloned())
             .init(llm.clone().train(), encoder.clone().train());
         let run = run.tuned_by(&config);
         let (checkpoints, mut log) = (run.tuning()?, run.logger());
@@ -66,7 +68,7 @@ fn main() -> anyhow::Result<()> {
         run.save_user_llm(&model, &outcome.trained, &language_model.sha256)?;
         let model = model.materialize(); // adapters, if any, merged into the weights
 
-        let name = support::name_of(&config);
+        let name = support::name_of(language);
         answered.push(evaluate::user_llm(
             &name,
             &prepared,
@@ -74,7 +76,7 @@ fn main() -> anyhow::Result<()> {
             &model,
             &tasks,
             &mut monitor,
-        ));
+        )?);
         if costs.is_empty() {
             costs = efficiency::measure(
                 &setup.lengths,

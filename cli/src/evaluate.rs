@@ -32,8 +32,10 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
     ];
     let tuned = run.tuned()?;
     let mut costs = Vec::new();
-    if !args.no_text || !tuned.is_empty() {
-        let llm = sources::language_model(&config.llm.model, &workplace.store, &device)?;
+    if let Ok(language) = config.language()
+        && (!args.no_text || !tuned.is_empty())
+    {
+        let llm = sources::language_model(&language.llm.model, &workplace.store, &device)?;
         let tasks = Tasks::new(prepared, config, &llm.tokenizer)?;
         if !args.no_text {
             let (model, tokenizer) = (&llm.model, &llm.tokenizer);
@@ -55,7 +57,7 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
             let tasks = Tasks::new(prepared, &own, &llm.tokenizer)?;
             let model = folder.load_user_llm(&own, prepared, llm.model.clone(), &llm.sha256)?;
             let name = format!("User-LLM, {name}");
-            let user_llm = evaluate::user_llm(&name, prepared, &own, &model, &tasks, &mut monitor);
+            let user_llm = evaluate::user_llm(&name, prepared, &own, &model, &tasks, &mut monitor)?;
             answered.push(user_llm);
             if args.costs && costs.is_empty() {
                 let longest = own.encoder.max_length;
@@ -79,7 +81,7 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
             }
         }
     }
-    if tuned.is_empty() {
+    if tuned.is_empty() && !config.is_encoder_only() {
         output::note("nothing is tuned yet; `user-llm tune` adds User-LLM to the table");
     }
 

@@ -96,7 +96,8 @@ fn by_user_llm(
     device: &Device,
 ) -> anyhow::Result<Vec<Scored>> {
     let (config, prepared) = (&tuned.config, &run.prepared);
-    let llm = sources::language_model(&config.llm.model, &workplace.store, device)?;
+    let language = config.language()?;
+    let llm = sources::language_model(&language.llm.model, &workplace.store, device)?;
     let tasks = Tasks::new(prepared, config, &llm.tokenizer)?;
     let model = tuned
         .folder
@@ -109,7 +110,7 @@ fn by_user_llm(
     let search = BeamConfig {
         width: config.evaluation.beam_width.max(3 * k),
         k,
-        normalisation: config.tuning.normalisation,
+        normalisation: language.tuning.normalisation,
     };
     let mut rows = beam_search(
         &mut reader,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use datasets::Event;
 use llm_fusion::FusionKind;
-use trainer::{Prepared, RunConfig, RunFolder, sources};
+use trainer::{LanguageSections, Prepared, RunConfig, RunFolder, sources};
 
 use crate::arguments::{RunArgs, TrainingArgs};
 use crate::config::{QUICK, QUICK_NAME};
@@ -94,6 +94,9 @@ impl Run {
     /// All tuned models, in the order of their names.
     pub(crate) fn tuned(&self) -> anyhow::Result<Vec<Tuned>> {
         let mut all = Vec::new();
+        if self.config.is_encoder_only() {
+            return Ok(all);
+        }
         for strategy in ["enc", "full", "lora", "proj"] {
             for fusion in ["cross-attention", "soft-prompt"] {
                 let name = format!("{strategy}-{fusion}");
@@ -190,15 +193,15 @@ pub(crate) fn tuned_config(name: &str) -> String {
     format!("{name}.toml")
 }
 
-/// Name of a config's tuned model, as [`RunFolder`] names it.
-pub(crate) fn tuned_name(config: &RunConfig) -> String {
-    let fusion = match config.fusion.kind {
+/// Name of a run's tuned model, as [`RunFolder`] names it.
+pub(crate) fn tuned_name(language: LanguageSections<'_>) -> String {
+    let fusion = match language.fusion.kind {
         FusionKind::CrossAttention => "cross-attention",
         FusionKind::SoftPrompt => "soft-prompt",
     };
     format!(
         "{}-{fusion}",
-        format!("{:?}", config.tuning.strategy).to_lowercase()
+        format!("{:?}", language.tuning.strategy).to_lowercase()
     )
 }
 

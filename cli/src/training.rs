@@ -44,7 +44,11 @@ pub(crate) fn pretrain(workplace: &Workplace, args: &TrainingArgs) -> anyhow::Re
         return Ok(interrupted(&path));
     }
     folder.save_encoder(&encoder)?;
-    let next = format!("next: user-llm tune{}", options(&path, args));
+    let next = match config.is_encoder_only() {
+        true => "evaluate",
+        false => "tune",
+    };
+    let next = format!("next: user-llm {next}{}", options(&path, args));
     finished(&outcome, &path.join("encoder.safetensors"), &next);
     Ok(Ended::Done)
 }
@@ -69,6 +73,7 @@ pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<End
     }
     let args = &args.training;
     let (config, path) = resolve(args, &shorthands)?;
+    config.language()?;
     let device = workplace.device()?;
     if !path.join("encoder.safetensors").exists() {
         anyhow::bail!(
@@ -83,13 +88,15 @@ pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<End
         folder,
     } = open(workplace, config, &path, args.data.as_deref())?;
     let encoder = folder.load_encoder(&prepared, &device)?;
-    let language_model = sources::language_model(&config.llm.model, &workplace.store, &device)
-        .with_context(|| format!("the language model {:?} of this run", config.llm.model))?;
+    let language = config.language()?;
+    let name = &language.llm.model;
+    let language_model = sources::language_model(name, &workplace.store, &device)
+        .with_context(|| format!("the language model {name:?} of this run"))?;
     folder.describe(&config, &prepared, Some(&language_model))?;
     let tasks = Tasks::new(&prepared, &config, &language_model.tokenizer)?;
 
-    let model = UserLlmConfig::new(config.fusion.clone())
-        .with_perceiver(config.perceiver.clone())
+    let model = UserLlmConfig::new(language.fusion.clone())
+        .with_perceiver(language.perceiver.cloned())
         .init(language_model.model.train(), encoder.train());
     let checkpoints = folder.tuning()?;
     let (model, outcome) = follow(workplace, &folder, &checkpoints, "tuning", |session| {
@@ -98,7 +105,7 @@ pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<End
     if outcome.is_interrupted {
         return Ok(interrupted(&path));
     }
-    let name = tuned_name(&config);
+    let name = tuned_name(language);
     folder.write(&tuned_config(&name), config.to_toml().as_bytes())?;
     folder.save_user_llm(&model, &outcome.trained, &language_model.sha256)?;
     let next = format!("next: user-llm evaluate{}", options(&path, args));

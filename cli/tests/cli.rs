@@ -445,6 +445,40 @@ fn from_nothing_to_an_answer() {
     assert_eq!(generate(&["x", "--top-p", "0"]).code, Some(2));
 }
 
+/// A run file about the encoder alone goes through everything that needs no language model.
+#[test]
+fn an_encoder_is_studied_without_a_language_model() {
+    let place = Place::new();
+    let mut run: toml::Table = toml::from_str(&place.run(&["config"]).ok().out).unwrap();
+    for section in ["llm", "perceiver", "fusion", "tuning", "prompts"] {
+        run.remove(section).unwrap();
+    }
+    fs::write(place.path("encoder.toml"), run.to_string()).unwrap();
+    let data = ["--data", "ml", "--run", "e"];
+    let small = [
+        "pretraining.steps=4",
+        "encoder.n_layers=1",
+        "evaluation.users=6",
+    ];
+    let small: Vec<&str> = small.iter().flat_map(|patch| ["--set", patch]).collect();
+    let words = [&["pretrain", "--config", "encoder.toml"], &data[..], &small].concat();
+    let said = place.run(&words).ok();
+    assert!(
+        said.out.contains("next: user-llm evaluate --run e"),
+        "{}",
+        said.out
+    );
+    let table = place.run(&[&["evaluate"], &data[..]].concat()).ok().out;
+    assert!(
+        table.contains("popularity") && table.contains("user encoder"),
+        "{table}"
+    );
+    assert!(!table.contains("text prompt"), "{table}");
+    place
+        .run(&[&["tune"], &data[..]].concat())
+        .fails(&["no [llm] section", "user-llm config"]);
+}
+
 #[test]
 fn whoever_comes_in_the_wrong_order_is_sent_to_the_right_command() {
     let place = Place::new();

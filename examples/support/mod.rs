@@ -14,7 +14,7 @@ use burn::tensor::Device;
 use clap::{Parser, ValueEnum};
 use user_llm::datasets::assets::{AssetStore, default_cache_dir};
 use user_llm::llm_fusion::FusionKind;
-use user_llm::trainer::{RunConfig, Terminal, backend};
+use user_llm::trainer::{LanguageSections, RunConfig, Terminal, backend};
 
 const QUICK: &str = include_str!("../../configs/movielens-100k-quick.toml");
 
@@ -167,12 +167,12 @@ pub(crate) fn say(text: &str) {
 }
 
 /// A fused contender's name in the table.
-pub(crate) fn name_of(config: &RunConfig) -> String {
-    let way = match config.fusion.kind {
+pub(crate) fn name_of(language: LanguageSections<'_>) -> String {
+    let way = match language.fusion.kind {
         FusionKind::CrossAttention => "cross-attention",
         FusionKind::SoftPrompt => "soft prompt",
     };
-    format!("User-LLM, {way}, {:?}", config.tuning.strategy)
+    format!("User-LLM, {way}, {:?}", language.tuning.strategy)
 }
 
 impl Setup {
@@ -185,7 +185,9 @@ impl Setup {
         wanted
             .map(|kind| {
                 let mut config = self.config.clone();
-                config.fusion.kind = kind;
+                if let Some(fusion) = &mut config.fusion {
+                    fusion.kind = kind;
+                }
                 config
             })
             .collect()

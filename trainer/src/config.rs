@@ -13,7 +13,9 @@ use crate::Error;
 /// A complete run: the only source of truth about it, kept beside its results.
 ///
 /// Every key has to be in the file (a default cannot drift under an old experiment), and a key
-/// that does not exist is refused with its path.
+/// that does not exist is refused with its path. The sections of the language model (`llm`,
+/// `fusion`, `tuning`, `prompts`, and `perceiver` if wanted) may be left out together: the run then
+/// is about the encoder alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunConfig {
     /// Name of the run, and of its folder.
@@ -23,7 +25,7 @@ pub struct RunConfig {
     /// The interactions.
     pub data: DataConfig,
     /// The language model.
-    pub llm: LlmConfig,
+    pub llm: Option<LlmConfig>,
     /// The user encoder. A modality's `vocab_size` of 0 means "as many as the data has".
     pub encoder: UserEncoderConfig,
     /// Training of the encoder on histories alone.
@@ -31,13 +33,28 @@ pub struct RunConfig {
     /// The Perceiver; leave the section out to hand on all event embeddings.
     pub perceiver: Option<PerceiverResamplerConfig>,
     /// The way into the language model.
-    pub fusion: FusionConfig,
+    pub fusion: Option<FusionConfig>,
     /// Training of the fused model.
-    pub tuning: TuningConfig,
+    pub tuning: Option<TuningConfig>,
     /// What the language model is asked.
-    pub prompts: PromptConfig,
+    pub prompts: Option<PromptConfig>,
     /// How the contenders are compared.
     pub evaluation: EvaluationConfig,
+}
+
+/// The sections of a run that are about the language model.
+#[derive(Clone, Copy, Debug)]
+pub struct LanguageSections<'a> {
+    /// The language model.
+    pub llm: &'a LlmConfig,
+    /// The Perceiver, if there is one.
+    pub perceiver: Option<&'a PerceiverResamplerConfig>,
+    /// The way into the language model.
+    pub fusion: &'a FusionConfig,
+    /// Training of the fused model.
+    pub tuning: &'a TuningConfig,
+    /// What the language model is asked.
+    pub prompts: &'a PromptConfig,
 }
 
 /// The interactions and how they are cut.
@@ -225,6 +242,33 @@ impl RunConfig {
         toml::to_string_pretty(self).expect("a run config is plain tables and values")
     }
 
+    /// The sections of the language model.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingSection`] if the run is about the encoder alone.
+    pub fn language(&self) -> Result<LanguageSections<'_>, Error> {
+        fn present<'a, T>(section: &'static str, value: &'a Option<T>) -> Result<&'a T, Error> {
+            value.as_ref().ok_or(Error::MissingSection { section })
+        }
+        Ok(LanguageSections {
+            llm: present("llm", &self.llm)?,
+            perceiver: self.perceiver.as_ref(),
+            fusion: present("fusion", &self.fusion)?,
+            tuning: present("tuning", &self.tuning)?,
+            prompts: present("prompts", &self.prompts)?,
+        })
+    }
+
+    /// Whether the run is about the encoder alone: it has no section of the language model.
+    pub fn is_encoder_only(&self) -> bool {
+        self.llm.is_none()
+            && self.perceiver.is_none()
+            && self.fusion.is_none()
+            && self.tuning.is_none()
+            && self.prompts.is_none()
+    }
+
     /// Checks across sections; a module's own are made where it is built.
     fn validate(&self) -> Result<(), Error> {
         let at_least = |key, value: usize, least: usize| match value >= least {
@@ -240,7 +284,6 @@ impl RunConfig {
         )?;
         at_least("evaluation.batch_size", self.evaluation.batch_size, 1)?;
         at_least("evaluation.beam_width", self.evaluation.beam_width, 10)?;
-        at_least("tuning.answers", self.tuning.answers, 1)?;
         if self
             .encoder
             .modalities
@@ -292,38 +335,37 @@ impl RunConfig {
             "perceiver.dropout",
             self.perceiver.as_ref().map_or(0.0, |p| p.dropout),
         )?;
-        from_0_to_1(
-            "tuning.teacher_weight",
-            f64::from(self.tuning.teacher_weight),
-        )?;
-        from_0_to_1("tuning.genre_share", self.tuning.genre_share)?;
-        let positive = |key, value: f64| match value > 0.0 && value.is_finite() {
-            true => Ok(()),
-            false => Err(Error::value(key, value, "above 0")),
-        };
-        positive("tuning.gate_rate", self.tuning.gate_rate)?;
-        positive("tuning.encoder_rate", self.tuning.encoder_rate)?;
-        at_least("tuning.whole_model_steps", self.tuning.whole_model_steps, 1)?;
-        let stages = [
-            (
-                &self.pretraining,
-                [
-                    "pretraining.learning_rate",
-                    "pretraining.batch_size",
-                    "pretraining.steps",
-                    "pretraining.warmup",
-                ],
-            ),
-            (
-                &self.tuning.training,
+        let mut stages = vec![(
+            &self.pretraining,
+            [
+                "pretraining.learning_rate",
+                "pretraining.batch_size",
+                "pretraining.steps",
+                "pretraining.warmup",
+            ],
+        )];
+        if !self.is_encoder_only() {
+            let tuning = self.language()?.tuning;
+            at_least("tuning.answers", tuning.answers, 1)?;
+            from_0_to_1("tuning.teacher_weight", f64::from(tuning.teacher_weight))?;
+            from_0_to_1("tuning.genre_share", tuning.genre_share)?;
+            let positive = |key, value: f64| match value > 0.0 && value.is_finite() {
+                true => Ok(()),
+                false => Err(Error::value(key, value, "above 0")),
+            };
+            positive("tuning.gate_rate", tuning.gate_rate)?;
+            positive("tuning.encoder_rate", tuning.encoder_rate)?;
+            at_least("tuning.whole_model_steps", tuning.whole_model_steps, 1)?;
+            stages.push((
+                &tuning.training,
                 [
                     "tuning.training.learning_rate",
                     "tuning.training.batch_size",
                     "tuning.training.steps",
                     "tuning.training.warmup",
                 ],
-            ),
-        ];
+            ));
+        }
         for (stage, [learning_rate, batch_size, steps, warmup]) in stages {
             if !(stage.learning_rate > 0.0 && stage.learning_rate <= 1.0) {
                 let found = stage.learning_rate;
@@ -460,9 +502,11 @@ mod tests {
             let device = Device::flex();
             let llm = llm::LanguageModelConfig::new(17, 8, 2, 2, 1, 4, 12).init(&device);
             let encoder = config.encoder.init(&device);
-            llm_fusion::UserLlmConfig::new(config.fusion.clone())
-                .with_perceiver(config.perceiver.clone())
-                .init(llm, encoder);
+            if let Ok(language) = config.language() {
+                llm_fusion::UserLlmConfig::new(language.fusion.clone())
+                    .with_perceiver(language.perceiver.cloned())
+                    .init(llm, encoder);
+            }
             assert_eq!(
                 path.file_stem().unwrap().to_str(),
                 Some(config.name.as_str())
@@ -550,25 +594,27 @@ mod tests {
     #[test]
     fn patches_set_numbers_texts_lists_and_tables() {
         assert_eq!(patched("pretraining.steps=3").pretraining.steps, 3);
-        assert_eq!(patched("tuning.gate_rate=0.5").tuning.gate_rate, 0.5);
+        let config = patched("tuning.gate_rate=0.5");
+        assert_eq!(config.language().unwrap().tuning.gate_rate, 0.5);
         assert!(
             !patched("evaluation.exclude_seen=false")
                 .evaluation
                 .exclude_seen
         );
-        assert_eq!(patched("llm.model=qwen2").llm.model, "qwen2");
+        assert_eq!(patched("llm.model=qwen2").llm.unwrap().model, "qwen2");
         assert_eq!(patched("name=\"7\"").name, "7");
         assert_eq!(patched("data.dataset=/a b/c=d").data.dataset, "/a b/c=d");
         assert_eq!(
-            patched("tuning.strategy=proj").tuning.strategy,
+            patched("tuning.strategy=proj").tuning.unwrap().strategy,
             TuningStrategy::Proj
         );
-        let blocks = patched("fusion.blocks={ only = [0, 2] }").fusion.blocks;
+        let blocks = patched("fusion.blocks={ only = [0, 2] }")
+            .fusion
+            .unwrap()
+            .blocks;
         assert_eq!(blocks, llm_fusion::FusedBlocks::Only(vec![0, 2]));
-        assert_eq!(
-            patched("fusion.blocks=all").fusion.blocks,
-            llm_fusion::FusedBlocks::All
-        );
+        let blocks = patched("fusion.blocks=all").fusion.unwrap().blocks;
+        assert_eq!(blocks, llm_fusion::FusedBlocks::All);
     }
 
     #[test]
@@ -683,6 +729,32 @@ mod tests {
         let config = RunConfig::from_toml(&format!("{before}[{after}"), "run.toml", &[]).unwrap();
         assert!(config.perceiver.is_none());
         assert!(!config.to_toml().contains("perceiver"));
+    }
+
+    #[test]
+    fn the_sections_of_the_language_model_can_be_left_out_together_and_only_together() {
+        let encoder_only = toy::encoder_only(&[]);
+        assert!(encoder_only.is_encoder_only());
+        let text = encoder_only.to_toml();
+        assert!(
+            RunConfig::from_toml(&text, "run.toml", &[])
+                .unwrap()
+                .is_encoder_only()
+        );
+        let message = encoder_only.language().unwrap_err().to_string();
+        assert!(
+            message.contains("no [llm] section") && message.contains("user-llm config"),
+            "{message}"
+        );
+        for section in ["llm", "fusion", "tuning", "prompts"] {
+            let mut table: toml::Table = toml::from_str(&toml()).unwrap();
+            table.remove(section).unwrap();
+            let message = error(&table.to_string(), &[]);
+            assert!(
+                message.contains(&format!("no [{section}] section")),
+                "{message}"
+            );
+        }
     }
 
     #[test]

@@ -66,21 +66,30 @@ pub struct Sizes {
 
 impl Sizes {
     /// Sizes of a run.
-    pub fn new(config: &RunConfig, llm: &LanguageModelConfig, model: &UserLlm) -> Self {
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// If the run is about the encoder alone.
+    pub fn new(
+        config: &RunConfig,
+        llm: &LanguageModelConfig,
+        model: &UserLlm,
+    ) -> Result<Self, Error> {
+        let language = config.language()?;
+        Ok(Self {
             llm: llm.clone(),
             encoder: config.encoder.clone(),
-            perceiver: config.perceiver.clone(),
+            perceiver: language.perceiver.cloned(),
             d_user: if model.is_soft_prompt() {
                 llm.d_model
             } else {
-                config.fusion.d_user
+                language.fusion.d_user
             },
             cross_attention: (
                 model.fusion.iter().flatten().count(),
-                config.fusion.n_heads * config.fusion.d_head,
+                language.fusion.n_heads * language.fusion.d_head,
             ),
-        }
+        })
     }
 
     /// Reading `tokens` and giving the logits after the last: twice the weights for each token,
@@ -151,7 +160,8 @@ pub fn measure(
     monitor: &mut dyn Monitor,
 ) -> Result<Vec<Cost>, Error> {
     let (llm, tokenizer) = (&llm.config, &llm.tokenizer);
-    let sizes = Sizes::new(config, llm, model);
+    let sizes = Sizes::new(config, llm, model)?;
+    let prompts = config.language()?.prompts;
     let mut question = tokenizer.encode_bare(QUESTION)?;
     question.truncate(QUESTION_TOKENS);
     let task = &Task {
@@ -170,9 +180,7 @@ pub fn measure(
     monitor.begin("time to first token", 0, lengths.len());
     for (done, &events) in lengths.iter().enumerate() {
         let history = last(longest, events);
-        let text = config
-            .prompts
-            .history_text(&prepared.dataset.catalogue, &history);
+        let text = prompts.history_text(&prepared.dataset.catalogue, &history);
         let mut tokens = tokenizer.encode(&text)?;
         tokens.extend(&task.prompt);
         let text_ms = median(runs, || {

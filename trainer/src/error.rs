@@ -48,6 +48,16 @@ pub enum Error {
         /// What would work.
         expected: String,
     },
+    /// A run about the encoder alone was asked for more, or lacks one section of several that
+    /// belong together.
+    #[error(
+        "this run file has no [{section}] section, which everything with a language model needs \
+         (llm, fusion, tuning and prompts come together); `user-llm config` prints a complete file"
+    )]
+    MissingSection {
+        /// The section.
+        section: &'static str,
+    },
     /// A backend that cannot be had here.
     #[error("backend `{spec}` {reason}\n{help}")]
     Backend {

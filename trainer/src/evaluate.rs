@@ -226,7 +226,7 @@ pub fn encoder(
 ///
 /// # Errors
 ///
-/// If a text cannot be tokenized.
+/// If a text cannot be tokenized, or the run is about the encoder alone.
 pub fn text_prompt(
     prepared: &Prepared,
     config: &RunConfig,
@@ -238,19 +238,18 @@ pub fn text_prompt(
     let questions = Questions::new(prepared);
     let excluded = questions.excluded(config);
     let n_events = config.evaluation.text_events;
+    let prompts = config.language()?.prompts;
     let texts = questions
         .histories
         .iter()
         .map(|history| {
             let latest = &history[history.len().saturating_sub(n_events)..];
-            let text = config
-                .prompts
-                .history_text(&prepared.dataset.catalogue, latest);
+            let text = prompts.history_text(&prepared.dataset.catalogue, latest);
             Ok(tokenizer.encode(&text)?)
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    let next_item = tokenizer.encode_bare(&config.prompts.next_item)?;
-    let favourite_genre = tokenizer.encode_bare(&config.prompts.favourite_genre)?;
+    let next_item = tokenizer.encode_bare(&prompts.next_item)?;
+    let favourite_genre = tokenizer.encode_bare(&prompts.favourite_genre)?;
 
     // Prompts of like length together: padding is paid for.
     let mut order: Vec<usize> = (0..texts.len()).collect();
@@ -314,6 +313,10 @@ pub fn text_prompt(
 }
 
 /// The language model that reads user embeddings.
+///
+/// # Errors
+///
+/// If the run is about the encoder alone.
 pub fn user_llm(
     name: &str,
     prepared: &Prepared,
@@ -321,9 +324,9 @@ pub fn user_llm(
     model: &UserLlm,
     tasks: &Tasks,
     monitor: &mut dyn Monitor,
-) -> Answered {
+) -> Result<Answered, Error> {
     let questions = Questions::new(prepared);
-    let trunks = Trunks::new(model, tasks, &config.tuning);
+    let trunks = Trunks::new(model, tasks, config.language()?.tuning);
     let mut recommended = Vec::new();
     let mut genres = Vec::new();
     monitor.begin(name, 0, questions.histories.len());
@@ -331,7 +334,7 @@ pub fn user_llm(
         recommended.extend(rank_titles(
             model, tasks, prepared, config, &trunks, histories,
         ));
-        let guessed = guess_genres(model, tasks, prepared, config, &trunks, histories);
+        let guessed = guess_genres(model, tasks, prepared, &trunks, histories);
         genres.extend(
             guessed
                 .into_iter()
@@ -340,11 +343,11 @@ pub fn user_llm(
         monitor.step(recommended.len(), &[]);
     }
     monitor.end("done");
-    Answered {
+    Ok(Answered {
         name: name.to_string(),
         recommended,
         genres: Some(genres),
-    }
+    })
 }
 
 /// The best-scored items that are not excluded; of equals, the earlier in the catalogue.

@@ -27,8 +27,8 @@ mod tune;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use config::{
-    DataConfig, EvaluationConfig, LlmConfig, ModalityKind, PromptConfig, RunConfig, TrainingConfig,
-    TuningConfig,
+    DataConfig, EvaluationConfig, LanguageSections, LlmConfig, ModalityKind, PromptConfig,
+    RunConfig, TrainingConfig, TuningConfig,
 };
 pub use error::Error;
 pub use events::EventBatcher;

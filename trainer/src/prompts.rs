@@ -120,6 +120,7 @@ mod tests {
         };
         let text = toy::config(&[])
             .prompts
+            .unwrap()
             .history_text(&toy::dataset().catalogue, &[event(4, 2.5), event(3, 5.0)]);
         assert_eq!(text, "Seen:\nE4 (Crime, Noir) 2.5\nD3 (War) 5\n");
     }
@@ -135,6 +136,7 @@ mod tests {
         };
         let text = toy::config(&[])
             .prompts
+            .unwrap()
             .history_text(&dataset.catalogue, &[event]);
         assert_eq!(text, "Seen:\n{rating} of {genres} (War) 5\n");
     }

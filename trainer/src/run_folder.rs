@@ -41,9 +41,15 @@ const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    tuning: String,
     pretraining_print: String,
-    tuning_print: String,
+    tuning: Option<Tuning>,
+}
+
+/// Name and fingerprint of a tuning; a run of the encoder alone has none.
+#[derive(Clone, Debug)]
+struct Tuning {
+    name: String,
+    print: String,
 }
 
 impl RunFolder {
@@ -75,32 +81,35 @@ impl RunFolder {
             &config.pretraining,
         );
         let pretraining_print = fingerprint(&(&stage, &prepared.dataset.sha256));
-        let empty = String::new();
         Self {
             path,
-            tuning: empty.clone(),
-            tuning_print: empty,
             pretraining_print,
+            tuning: None,
         }
         .tuned_by(config)
     }
 
     /// The same folder for another tuning of the same pretrained encoder.
     pub fn tuned_by(&self, config: &RunConfig) -> Self {
-        let names = serde_json::to_value((&config.tuning.strategy, &config.fusion.kind));
-        let names = names.expect("two names");
+        let tuning = config.language().ok().map(|language| {
+            let names = serde_json::to_value((&language.tuning.strategy, &language.fusion.kind));
+            let names = names.expect("two names");
+            Tuning {
+                name: format!("{}-{}", plain(&names[0]), plain(&names[1])),
+                print: fingerprint(&(
+                    (
+                        &self.pretraining_print,
+                        &language.llm,
+                        &language.perceiver,
+                        &language.fusion,
+                    ),
+                    // The tested users are among them: their genres are not taught.
+                    (&language.tuning, &language.prompts, config.evaluation.users),
+                )),
+            }
+        });
         Self {
-            tuning: format!("{}-{}", plain(&names[0]), plain(&names[1])),
-            tuning_print: fingerprint(&(
-                (
-                    &self.pretraining_print,
-                    &config.llm,
-                    &config.perceiver,
-                    &config.fusion,
-                ),
-                // The tested users are among them: their genres are not taught.
-                (&config.tuning, &config.prompts, config.evaluation.users),
-            )),
+            tuning,
             ..self.clone()
         }
     }
@@ -139,9 +148,10 @@ impl RunFolder {
     ///
     /// # Errors
     ///
-    /// If their folder cannot be made.
+    /// If their folder cannot be made, or the run is about the encoder alone.
     pub fn tuning(&self) -> Result<Checkpoints, Error> {
-        Checkpoints::new(self.path.join(&self.tuning), &self.tuning_print)
+        let tuning = self.tuned()?;
+        Checkpoints::new(self.path.join(&tuning.name), &tuning.print)
     }
 
     /// Write down what the run is made of.
@@ -220,7 +230,7 @@ impl RunFolder {
         trained: &[(String, usize)],
         llm_sha256: &str,
     ) -> Result<(), Error> {
-        let path = self.weights();
+        let path = self.weights()?;
         let mut store = Self::save_to(&path)
             .with_full_paths(trained.iter().map(|(path, _)| path.clone()))
             .metadata(LANGUAGE_MODEL_SHA256, llm_sha256);
@@ -242,7 +252,7 @@ impl RunFolder {
         llm: llm::LanguageModel,
         llm_sha256: &str,
     ) -> Result<UserLlm, Error> {
-        let path = self.weights();
+        let path = self.weights()?;
         if !path.exists() {
             return Err(Error::RunFolder {
                 path,
@@ -261,10 +271,12 @@ impl RunFolder {
             _ => {}
         }
         let encoder = self.load_encoder(prepared, &llm.device())?;
+        let language = config.language()?;
         let fused =
-            UserLlmConfig::new(config.fusion.clone()).with_perceiver(config.perceiver.clone());
+            UserLlmConfig::new(language.fusion.clone()).with_perceiver(language.perceiver.cloned());
         let model = fused.init(llm.train(), encoder.train());
-        let mut model = config.tuning.strategy.apply(model, &config.tuning.lora);
+        let tuning = language.tuning;
+        let mut model = tuning.strategy.apply(model, &tuning.lora);
         let expected = trained_parameters(&model).len();
         let result = model.load_from(&mut SafetensorsStore::from_file(&path).allow_partial(true));
         match result {
@@ -333,8 +345,16 @@ impl RunFolder {
         self.write(name, &text)
     }
 
-    fn weights(&self) -> PathBuf {
-        self.path.join(format!("{}.safetensors", self.tuning))
+    fn weights(&self) -> Result<PathBuf, Error> {
+        let name = &self.tuned()?.name;
+        Ok(self.path.join(format!("{name}.safetensors")))
+    }
+
+    fn tuned(&self) -> Result<&Tuning, Error> {
+        self.tuning.as_ref().ok_or_else(|| Error::RunFolder {
+            path: self.path.clone(),
+            reason: "is of a run about the encoder alone: nothing is tuned in it".into(),
+        })
     }
 
     /// A file to save weights in, whole or not at all. burn's own metadata are three in random

@@ -37,20 +37,21 @@ impl Tasks {
     ///
     /// # Errors
     ///
-    /// If titles or genres make no trie.
+    /// If titles or genres make no trie, or the run is about the encoder alone.
     pub fn new(
         prepared: &Prepared,
         config: &RunConfig,
         tokenizer: &Tokenizer,
     ) -> Result<Self, Error> {
         let catalogue = &prepared.dataset.catalogue;
+        let prompts = config.language()?.prompts;
         Ok(Self {
             next_item: Task {
-                prompt: tokenizer.encode(&config.prompts.next_item)?,
+                prompt: tokenizer.encode(&prompts.next_item)?,
                 answers: Answers::titles(catalogue, tokenizer)?,
             },
             favourite_genre: Task {
-                prompt: tokenizer.encode(&config.prompts.favourite_genre)?,
+                prompt: tokenizer.encode(&prompts.favourite_genre)?,
                 answers: Answers::genres(catalogue, tokenizer)?,
             },
         })
@@ -64,7 +65,7 @@ impl Tasks {
 ///
 /// # Errors
 ///
-/// As [`train`](crate::train()).
+/// As [`train`](crate::train()); or if the run is about the encoder alone.
 pub fn tune(
     model: UserLlm,
     tasks: &Tasks,
@@ -72,19 +73,20 @@ pub fn tune(
     config: &RunConfig,
     session: Session<'_>,
 ) -> Result<(UserLlm, Outcome), Error> {
+    let tuning = config.language()?.tuning;
     let device = model.device();
     device.seed(config.seed);
     let teacher = model.encoder.valid();
-    let model = config.tuning.strategy.apply(model, &config.tuning.lora);
-    let mut objective = Answering::new(&model, teacher, tasks, prepared, config);
-    let mut training = config.tuning.training.clone();
+    let model = tuning.strategy.apply(model, &tuning.lora);
+    let mut objective = Answering::new(&model, teacher, tasks, prepared, config, tuning);
+    let mut training = tuning.training.clone();
     if !objective.trunks.are_shared() {
-        training.steps = config.tuning.whole_model_steps;
+        training.steps = tuning.whole_model_steps;
     }
     let stage = Stage {
         name: "tuning",
         config: training,
-        rates: rates(config),
+        rates: rates(tuning),
         seed: config.seed,
     };
     let (model, outcome) = train(model, &mut objective, &device, &stage, session)?;
@@ -92,19 +94,21 @@ pub fn tune(
 }
 
 /// Learning rates by group.
-fn rates(config: &RunConfig) -> Vec<(ParamGroup, f64)> {
+fn rates(tuning: &TuningConfig) -> Vec<(ParamGroup, f64)> {
     let group =
         |pattern: &str| ParamGroup::from_regex(pattern).expect("the patterns are constants");
     vec![
-        (group(r"^encoder\."), config.tuning.encoder_rate),
-        (group(r"^fusion\.\d+\.gate$"), config.tuning.gate_rate),
+        (group(r"^encoder\."), tuning.encoder_rate),
+        (group(r"^fusion\.\d+\.gate$"), tuning.gate_rate),
     ]
 }
 
-/// The shared states of both tasks, where there are any to share.
+/// How both tasks are read: the shared states, where there are any to share, and over what a
+/// token's probability is normalised.
 pub(crate) struct Trunks {
     pub(crate) next_item: Option<Trunk>,
     pub(crate) favourite_genre: Option<Trunk>,
+    normalisation: Normalisation,
 }
 
 impl Trunks {
@@ -118,6 +122,7 @@ impl Trunks {
         Self {
             next_item: trunk(&tasks.next_item),
             favourite_genre: trunk(&tasks.favourite_genre),
+            normalisation: tuning.normalisation,
         }
     }
 
@@ -131,6 +136,7 @@ struct Answering<'a> {
     prepared: &'a Prepared,
     split: LeaveOneOut<'a>,
     config: &'a RunConfig,
+    tuning: &'a TuningConfig,
     tasks: &'a Tasks,
     trunks: Trunks,
     teacher: UserEncoder,
@@ -148,6 +154,7 @@ impl<'a> Answering<'a> {
         tasks: &'a Tasks,
         prepared: &'a Prepared,
         config: &'a RunConfig,
+        tuning: &'a TuningConfig,
     ) -> Self {
         let split = prepared.split();
         let windows: Vec<Window> = split
@@ -161,7 +168,7 @@ impl<'a> Answering<'a> {
                 && prepared.favourite_genre(history).is_some()
         };
         let genre_windows: Vec<Window> = windows.iter().filter(is_taught).copied().collect();
-        if genre_windows.is_empty() && config.tuning.genre_share > 0.0 {
+        if genre_windows.is_empty() && tuning.genre_share > 0.0 {
             tracing::warn!("everybody is tested: no favourite genre is left to be taught");
         }
         let users: Vec<usize> = split.users().collect();
@@ -169,28 +176,27 @@ impl<'a> Answering<'a> {
             prepared,
             split,
             config,
+            tuning,
             tasks,
-            trunks: Trunks::new(model, tasks, &config.tuning),
+            trunks: Trunks::new(model, tasks, tuning),
             teacher,
             device: model.device(),
             windows: Windows::new(windows, config.seed),
             teaches_genres: !genre_windows.is_empty(),
             genre_windows: Windows::new(genre_windows, config.seed),
-            validation_users: sample(&users, config.tuning.training.validation_users, config.seed),
+            validation_users: sample(&users, tuning.training.validation_users, config.seed),
         }
     }
 
     /// Whether a step teaches the favourite genre: spread evenly, at the configured share.
     fn is_genre_step(&self, step: usize) -> bool {
-        let share = self.config.tuning.genre_share;
+        let share = self.tuning.genre_share;
         self.teaches_genres && ((step + 1) as f64 * share).floor() > (step as f64 * share).floor()
     }
 
     fn next_item_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
         let split = self.split;
-        let windows = self
-            .windows
-            .batch(step, self.config.tuning.training.batch_size);
+        let windows = self.windows.batch(step, self.tuning.training.batch_size);
         let histories: Vec<&[Event]> = windows
             .iter()
             .map(|window| &split.train(window.user)[window.start..window.end])
@@ -199,11 +205,11 @@ impl<'a> Answering<'a> {
             .iter()
             .map(|window| {
                 let following = &split.train(window.user)[window.end..];
-                let following = &following[..following.len().min(self.config.tuning.answers)];
+                let following = &following[..following.len().min(self.tuning.answers)];
                 following.iter().map(|event| event.item as usize).collect()
             })
             .collect();
-        let teacher = if self.config.tuning.teacher_weight > 0.0 {
+        let teacher = if self.tuning.teacher_weight > 0.0 {
             let plain = self.device.clone().without_autodiff();
             item_scores(self.prepared, &self.teacher, &histories, &plain)
         } else {
@@ -228,7 +234,7 @@ impl<'a> Answering<'a> {
         let split = self.split;
         let windows = self
             .genre_windows
-            .batch(step, self.config.tuning.training.batch_size);
+            .batch(step, self.tuning.training.batch_size);
         let (histories, answers): (Vec<&[Event]>, Vec<Vec<usize>>) = windows
             .iter()
             .map(|window| &split.train(window.user)[window.start..window.end])
@@ -261,8 +267,8 @@ impl<'a> Answering<'a> {
         let user = model.read_user(&self.prepared.batcher.batch(histories, &self.device));
         AnswerLoss {
             trie: &task.answers.trie,
-            normalisation: self.config.tuning.normalisation,
-            teacher_weight: self.config.tuning.teacher_weight,
+            normalisation: self.tuning.normalisation,
+            teacher_weight: self.tuning.teacher_weight,
         }
         .forward(model, &user, targets, trunk)
     }
@@ -278,7 +284,7 @@ impl Objective<UserLlm> for Answering<'_> {
 
     fn validate(&mut self, model: &UserLlm) -> f64 {
         let split = self.split;
-        let trunks = Trunks::new(model, self.tasks, &self.config.tuning);
+        let trunks = Trunks::new(model, self.tasks, self.tuning);
         let mut sum = 0.0;
         for users in self
             .validation_users
@@ -332,7 +338,7 @@ pub(crate) fn rank_titles(
     let search = BeamConfig {
         width: config.evaluation.beam_width,
         k: 10,
-        normalisation: config.tuning.normalisation,
+        normalisation: trunks.normalisation,
     };
     ask(
         model,
@@ -350,7 +356,6 @@ pub(crate) fn guess_genres(
     model: &UserLlm,
     tasks: &Tasks,
     prepared: &Prepared,
-    config: &RunConfig,
     trunks: &Trunks,
     histories: &[&[Event]],
 ) -> Vec<Vec<usize>> {
@@ -358,7 +363,7 @@ pub(crate) fn guess_genres(
     let search = BeamConfig {
         width: task.answers.texts.len(),
         k: 1,
-        normalisation: config.tuning.normalisation,
+        normalisation: trunks.normalisation,
     };
     let nothing = vec![Vec::new(); histories.len()];
     ask(
@@ -407,7 +412,12 @@ mod tests {
         let model = toy::user_llm(&prepared, &config);
         let teacher = model.encoder.valid();
         check(&mut Answering::new(
-            &model, teacher, &tasks, &prepared, &config,
+            &model,
+            teacher,
+            &tasks,
+            &prepared,
+            &config,
+            config.language().unwrap().tuning,
         ));
     }
 
@@ -477,7 +487,8 @@ mod tests {
         let tasks = toy::tasks(&prepared, &config);
         let model = toy::user_llm(&prepared, &config);
         let teacher = model.encoder.valid();
-        let mut objective = Answering::new(&model, teacher, &tasks, &prepared, &config);
+        let tuning = config.language().unwrap().tuning;
+        let mut objective = Answering::new(&model, teacher, &tasks, &prepared, &config, tuning);
         for step in 0..12 {
             assert!(
                 objective
@@ -520,9 +531,10 @@ mod tests {
                         .map(|step| objective.loss(&model, step).into_scalar::<f32>())
                         .collect::<Vec<_>>()
                 };
-                objective.trunks = Trunks::new(&model, objective.tasks, &objective.config.tuning);
+                objective.trunks = Trunks::new(&model, objective.tasks, objective.tuning);
                 let shared = losses(objective);
                 objective.trunks = Trunks {
+                    normalisation: objective.tuning.normalisation,
                     next_item: None,
                     favourite_genre: None,
                 };

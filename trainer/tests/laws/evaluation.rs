@@ -30,7 +30,7 @@ fn rows(batch_size: usize, patches: &[&str]) -> Vec<evaluate::Row> {
             &mut Silent,
         )
         .unwrap(),
-        evaluate::user_llm("user llm", &prepared, &config, &model, &tasks, &mut Silent),
+        evaluate::user_llm("user llm", &prepared, &config, &model, &tasks, &mut Silent).unwrap(),
     ];
     answered
         .iter()
@@ -181,7 +181,7 @@ fn what_is_recommended_was_not_seen_and_comes_once() {
     let tasks = toy::tasks(&prepared, &config);
     let model = toy::user_llm(&prepared, &config).valid();
     let answered = evaluate::user_llm("user llm", &prepared, &config, &model, &tasks, &mut Silent);
-    for (&user, items) in prepared.test_users.iter().zip(&answered.recommended) {
+    for (&user, items) in prepared.test_users.iter().zip(&answered.unwrap().recommended) {
         let (history, _) = prepared.split().test(user).unwrap();
         assert!(
             items

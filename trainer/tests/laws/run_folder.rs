@@ -166,7 +166,7 @@ fn a_folder_remembers_its_config_and_refuses_another_pretraining() {
     pretrain(&prepared, &config, &Device::flex(), session).unwrap();
 
     let again = RunFolder::config(folder.path(), &["tuning.answers=1".into()]).unwrap();
-    assert_eq!(again.tuning.answers, 1);
+    assert_eq!(again.language().unwrap().tuning.answers, 1);
     assert_eq!(again.pretraining.steps, config.pretraining.steps);
     open(&folder, &again, &prepared);
 

@@ -126,6 +126,18 @@ pub(crate) fn config(patches: &[&str]) -> RunConfig {
     RunConfig::from_toml(RUN, "toy.toml", &patches).unwrap()
 }
 
+/// The same run about the encoder alone.
+pub(crate) fn encoder_only(patches: &[&str]) -> RunConfig {
+    RunConfig {
+        llm: None,
+        perceiver: None,
+        fusion: None,
+        tuning: None,
+        prompts: None,
+        ..config(patches)
+    }
+}
+
 /// Films `A0` … `S18` with one or two of four genres; everybody's order is another.
 pub(crate) fn dataset() -> Dataset {
     let item = |n: u16| Item {
@@ -190,8 +202,9 @@ pub(crate) fn user_llm(prepared: &Prepared, config: &RunConfig) -> UserLlm {
     let device = Device::flex().autodiff();
     let llm = language_model(&device);
     let encoder = prepared.new_encoder(&device);
-    let model = UserLlmConfig::new(config.fusion.clone())
-        .with_perceiver(config.perceiver.clone())
+    let language = config.language().unwrap();
+    let model = UserLlmConfig::new(language.fusion.clone())
+        .with_perceiver(language.perceiver.cloned())
         .init(llm, encoder);
     drawn(open_gates(model))
 }
