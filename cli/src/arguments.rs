@@ -158,6 +158,9 @@ EXAMPLES
     Stats {
         /// A known name, fetched if need be, or a folder or zip of MovieLens files
         dataset: String,
+        /// Leave out people and items with fewer interactions, as data.min_interactions does
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        min_interactions: usize,
         /// As JSON
         #[arg(long)]
         json: bool,

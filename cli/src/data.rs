@@ -26,13 +26,18 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
             };
             output::print(&path.display().to_string());
         }
-        DataCommand::Stats { dataset, json } => {
+        DataCommand::Stats {
+            dataset,
+            min_interactions,
+            json,
+        } => {
             if dataset.contains('/') && !Path::new(&dataset).exists() {
                 anyhow::bail!(
                     "{dataset} is not there; give a folder or zip of MovieLens files, or a known name"
                 );
             }
-            let dataset = sources::dataset(&dataset, None, &workplace.store)?;
+            let dataset = sources::dataset(&dataset, None, &workplace.store)?
+                .with_min_interactions(min_interactions);
             let stats = dataset.stats();
             output::print(&match json {
                 true => serde_json::json!({

@@ -28,6 +28,9 @@ pub struct Dataset {
     /// Whether [`Event::timestamp`](crate::Event::timestamp) is no time but the rank within the
     /// history. Order means something then; gaps, dates and an order across people do not.
     pub time_is_rank: bool,
+    /// Fewest interactions that each person and item was made to have by
+    /// [`with_min_interactions`](Self::with_min_interactions); 0 if nobody was left out.
+    pub min_interactions: usize,
 }
 
 impl Dataset {
@@ -85,6 +88,7 @@ impl Dataset {
             ratings: ratings.into_iter().map(f32::from_bits).collect(),
             sha256: String::new(),
             time_is_rank: false,
+            min_interactions: 0,
         })
     }
 

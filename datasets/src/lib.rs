@@ -62,6 +62,7 @@ mod event;
 mod catalogue;
 pub mod titles;
 
+mod core;
 mod dataset;
 mod stats;
 

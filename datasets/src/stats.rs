@@ -18,6 +18,8 @@ pub struct DatasetStats {
     pub interactions: usize,
     /// Number of genres.
     pub genres: usize,
+    /// Fewest interactions that each person and item was made to have; 0 if nobody was left out.
+    pub min_interactions: usize,
     /// Events in the shortest history.
     pub history_min: usize,
     /// Events in the middle history; the mean of the middle two where their number is even.
@@ -60,6 +62,7 @@ impl DatasetStats {
                 .len(),
             interactions,
             genres: dataset.catalogue.genres.len(),
+            min_interactions: dataset.min_interactions,
             history_min: lengths.first().copied().unwrap_or(0),
             history_median: median(&lengths),
             history_mean: ratio(interactions, histories.len()),
@@ -83,6 +86,7 @@ impl fmt::Display for DatasetStats {
             ("rated items", count(self.rated_items)),
             ("interactions", count(self.interactions)),
             ("genres", count(self.genres)),
+            ("least required", count(self.min_interactions)),
             ("shortest history", count(self.history_min)),
             ("median history", format!("{:.1}", self.history_median)),
             ("mean history", format!("{:.1}", self.history_mean)),
@@ -162,6 +166,7 @@ mod tests {
             rated_items: 1,
             interactions: 10,
             genres: 1,
+            min_interactions: 0,
             history_min: 1,
             history_median: 2.5,
             history_mean: 2.5,

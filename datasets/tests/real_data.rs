@@ -167,6 +167,13 @@ fn movielens_1m_ranks_are_an_order_and_not_a_time() {
     assert!(dataset.time_is_rank);
     assert_eq!(stats.equal_timestamps, None);
 
+    // The published "5-core", SASRec's.
+    let core = dataset.clone().with_min_interactions(5).stats();
+    assert_eq!(
+        (core.users, core.items, core.interactions),
+        (6040, 3416, 999_611)
+    );
+
     // The same people's order as by their times.
     let Some(path) = folder("movielens_1m ranks", "ml-1m-u2999") else {
         return;

@@ -66,6 +66,9 @@ pub struct DataConfig {
     pub history_len: usize,
     /// Steps between training windows of one history.
     pub stride: usize,
+    /// Fewest interactions of each person and item; who has fewer is left out, again until nothing
+    /// changes. 5 gives the usual "5-core", 0 keeps everybody.
+    pub min_interactions: usize,
 }
 
 /// The language model.

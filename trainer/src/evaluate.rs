@@ -91,8 +91,12 @@ impl<'a> Questions<'a> {
 pub fn protocol(prepared: &Prepared, config: &RunConfig) -> String {
     let dataset = &prepared.dataset;
     let all = prepared.split().users().count();
+    let core = match dataset.min_interactions {
+        0 => String::new(),
+        n => format!(" (people and items with at least {n} interactions)"),
+    };
     format!(
-        "{}, leave-one-out (last event is the test), all {} items are candidates, seen items {}, \
+        "{}{core}, leave-one-out (last event is the test), all {} items are candidates, seen items {}, \
          {} of {all} users, none of whose genres were taught, history of the last {} events, seed {}; genre: the most \
          frequent in that history; 95 % intervals over users",
         dataset.name,

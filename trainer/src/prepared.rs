@@ -28,11 +28,20 @@ impl Prepared {
     ///
     /// If the config does not fit the data, or nobody has enough events to be tested.
     pub fn new(dataset: Dataset, config: &RunConfig) -> Result<Self, Error> {
+        let dataset = dataset.with_min_interactions(config.data.min_interactions);
         let mut encoder = config.encoder.clone();
         let batcher = EventBatcher::new(&dataset, &mut encoder, config.data.history_len)?;
         let split = LeaveOneOut::new(&dataset);
         let users: Vec<usize> = split.users().collect();
         let can_train = (0..dataset.histories.len()).any(|user| split.train(user).len() > 1);
+        let n = config.data.min_interactions;
+        if users.is_empty() && n > 0 {
+            return Err(Error::value(
+                "data.min_interactions",
+                n,
+                "less, or 0: of this data too little is left",
+            ));
+        }
         if users.is_empty() || !can_train {
             return Err(Error::value(
                 "data.dataset",
@@ -163,6 +172,27 @@ mod tests {
         assert_ne!(five, users(&["seed=8"]));
         assert_eq!(users(&["evaluation.users=0"]), (0..12).collect::<Vec<_>>());
         assert_eq!(users(&["evaluation.users=99"]), (0..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_and_what_has_too_few_interactions_is_left_out() {
+        let config = toy::config(&["data.min_interactions=5"]);
+        let prepared = toy::prepared(&config);
+        let histories = &prepared.dataset.histories;
+        assert!(histories.len() < 12, "nobody was left out");
+        assert!(histories.iter().all(|history| history.events.len() >= 5));
+        assert!(prepared.dataset.catalogue.len() < 19);
+        assert_eq!(
+            prepared.encoder.modalities[0].vocab_size,
+            prepared.dataset.catalogue.len() + 2
+        );
+        assert!(
+            crate::evaluate::protocol(&prepared, &config)
+                .contains("people and items with at least 5 interactions")
+        );
+        let none = toy::config(&["data.min_interactions=6"]);
+        let error = Prepared::new(toy::dataset(), &none).unwrap_err();
+        assert!(error.to_string().starts_with("`data.min_interactions` = 6"));
     }
 
     #[test]

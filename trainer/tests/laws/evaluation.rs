@@ -181,7 +181,11 @@ fn what_is_recommended_was_not_seen_and_comes_once() {
     let tasks = toy::tasks(&prepared, &config);
     let model = toy::user_llm(&prepared, &config).valid();
     let answered = evaluate::user_llm("user llm", &prepared, &config, &model, &tasks, &mut Silent);
-    for (&user, items) in prepared.test_users.iter().zip(&answered.unwrap().recommended) {
+    for (&user, items) in prepared
+        .test_users
+        .iter()
+        .zip(&answered.unwrap().recommended)
+    {
         let (history, _) = prepared.split().test(user).unwrap();
         assert!(
             items
@@ -193,5 +197,21 @@ fn what_is_recommended_was_not_seen_and_comes_once() {
         once.dedup();
         assert_eq!(once.len(), items.len());
         assert_eq!(items.len(), 10.min(19 - history.len()));
+    }
+}
+
+#[test]
+fn popularity_and_encoder_are_compared_without_a_language_model() {
+    let _alone = toy::alone();
+    let config = toy::encoder_only(&[]);
+    let prepared = toy::prepared(&config);
+    let device = Device::flex();
+    let encoder = prepared.new_encoder(&device);
+    for answered in [
+        evaluate::popularity(&prepared, &config),
+        evaluate::encoder(&prepared, &config, &encoder, &device),
+    ] {
+        let row = evaluate::score(&prepared, &answered);
+        assert!(row.recall_10.mean >= row.recall_1.mean && row.recall_10.mean > 0.0);
     }
 }

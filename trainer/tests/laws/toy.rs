@@ -25,6 +25,7 @@ seed = 7
 dataset = "toy"
 history_len = 5
 stride = 2
+min_interactions = 0
 
 [llm]
 model = "toy"
