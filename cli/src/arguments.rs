@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trainer::backend::BACKENDS;
 
+use crate::people::PeopleArgs;
+use crate::table::Format;
+
 const EXAMPLES: &str = "\
 EXAMPLES
   From nothing to recommendations, on a laptop in about ten minutes:
@@ -106,12 +109,21 @@ EXAMPLES
 
 Prints the tables with their protocol, and writes report.md and report.json into the run's folder.")]
     Evaluate(EvaluateArgs),
-    /// Recommend items to a person
+    /// Recommend items to a person, to several, or to everybody
     #[command(after_long_help = "\
 EXAMPLES
   user-llm recommend --user 42
   user-llm recommend --user 42 --k 20 --model encoder --run runs/mine --data ~/ml-1m
-  user-llm recommend --user 42 --json | jq '.items[].title'")]
+  user-llm recommend --user 42 --json | jq '.items[].title'
+
+  Everybody, into a table; the encoder takes seconds for thousands, the language model longer:
+    user-llm recommend --all --model encoder --out recommended.parquet
+    user-llm recommend --users ids.txt --available-items in-stock.txt --out recommended.csv
+
+  Somebody new, who may have seen what the catalogue lacks:
+    user-llm recommend --history new.csv --format jsonl
+
+The score is the natural logarithm of an item's probability to come next.")]
     Recommend(RecommendArgs),
     /// Let the language model answer with a person's embeddings attached
     #[command(after_long_help = "\
@@ -261,10 +273,9 @@ pub(crate) enum Recommender {
 
 #[derive(Args, Debug)]
 pub(crate) struct RecommendArgs {
-    /// The person's id, as the data files spell it
-    #[arg(long, value_name = "ID")]
-    pub(crate) user: String,
-    /// How many items
+    #[command(flatten)]
+    pub(crate) people: PeopleArgs,
+    /// How many items each
     #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) k: u16,
     /// Who recommends [default: user-llm if the run is tuned, else encoder]
@@ -273,11 +284,23 @@ pub(crate) struct RecommendArgs {
     /// Which tuned model, where the run has several, as in enc-cross-attention
     #[arg(long, value_name = "NAME")]
     pub(crate) tuning: Option<String>,
+    /// Leave items of the history out [default: as the run's evaluation does]
+    #[arg(long, conflicts_with = "include_seen")]
+    pub(crate) exclude_seen: bool,
     /// Items of the history, too
     #[arg(long)]
     pub(crate) include_seen: bool,
-    /// As JSON
-    #[arg(long)]
+    /// Recommend only the items whose ids are in this file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) available_items: Option<PathBuf>,
+    /// A table of user, rank, item, title and score, whole or not at all; the name says the format
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// The table's format, whatever its name; without --out it goes to standard output as CSV
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// One person's as JSON
+    #[arg(long, requires = "user", conflicts_with_all = ["out", "format"])]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) run: RunArgs,

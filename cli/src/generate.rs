@@ -19,7 +19,7 @@ pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<
         "--prompt is empty: there is nothing to go on from"
     );
     let run = Run::find(workplace, &args.run)?;
-    let history = run.history(&args.user)?;
+    let history = &run.history(&args.user)?.events;
     let device = workplace.device()?;
     let tuned = run.one_tuned(args.tuning.as_deref())?.with_context(|| {
         let path = run.folder.path().display();

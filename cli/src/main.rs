@@ -9,12 +9,16 @@ mod data;
 mod doctor;
 mod evaluate;
 mod failure;
+mod files;
 mod generate;
 mod interrupt;
 mod logging;
 mod output;
+mod parquet_file;
+mod people;
 mod recommend;
 mod runs;
+mod table;
 mod training;
 mod workplace;
 

@@ -11,16 +11,29 @@ pub(crate) fn print(text: &str) {
 
 /// Print a piece of a result at once.
 pub(crate) fn write(text: &str) {
-    let mut stdout = std::io::stdout();
-    let written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
-    if let Err(error) = written {
-        if error.kind() != ErrorKind::BrokenPipe {
-            note(&format!("error: cannot write the result: {error}"));
-            std::process::exit(1);
+    // Whatever fails has ended the program.
+    let _ = Results.write_all(text.as_bytes());
+}
+
+/// Standard output as a writer; each piece is shown at once.
+pub(crate) struct Results;
+
+impl Write for Results {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut stdout = std::io::stdout();
+        let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        if let Err(error) = written {
+            if error.kind() != ErrorKind::BrokenPipe {
+                note(&format!("error: cannot write the result: {error}"));
+                std::process::exit(1);
+            }
+            std::process::exit(0);
         }
-        std::process::exit(0);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

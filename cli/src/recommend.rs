@@ -1,132 +1,187 @@
 //! `user-llm recommend`.
 
+use std::io::Write;
+
+use anyhow::{bail, ensure};
 use burn::tensor::Device;
-use burn::tensor::activation::log_softmax;
-use datasets::Event;
-use llm::ranking::{BeamConfig, beam_search};
-use llm_fusion::UserReader;
-use trainer::{EventBatcher, Tasks, sources};
-use user_encoder::UserEncoder;
+use datasets::{Catalogue, Event, History, ItemIndex};
+use trainer::recommend::{
+    EncoderRecommender, Recommend, Recommendation, UserLlmRecommender, Wanted,
+};
+use trainer::{Monitor, Tasks, sources};
 
 use crate::arguments::{RecommendArgs, Recommender};
+use crate::files::WholeFile;
+use crate::people::{self, PeopleArgs};
 use crate::runs::{Run, Tuned};
+use crate::table::{Format, Row, Table};
 use crate::workplace::Workplace;
-use crate::{Ended, output};
+use crate::{Ended, interrupt, output};
 
 /// Events of the history that are shown.
 const SHOWN: usize = 8;
 
-/// An item, and the logarithm of its probability.
-type Scored = (usize, f32);
+/// From so many people on, what they have in common is computed first.
+const MANY: usize = 5;
+
+type People<'a> = [std::borrow::Cow<'a, History>];
 
 pub(crate) fn run(workplace: &Workplace, args: &RecommendArgs) -> anyhow::Result<Ended> {
-    let run = Run::find(workplace, &args.run)?;
-    let history = run.history(&args.user)?;
-    let device = workplace.device()?;
-    let mut excluded: Vec<usize> = match args.include_seen || !run.config.evaluation.exclude_seen {
-        true => Vec::new(),
-        false => history.iter().map(|event| event.item as usize).collect(),
+    // What is wrong with the command is told before anything is computed.
+    let format = match &args.out {
+        Some(path) => Format::of(args.format, path)?,
+        None => args.format.unwrap_or(Format::Csv),
     };
-    excluded.sort_unstable();
-    excluded.dedup();
-    let k = usize::from(args.k).min(run.prepared.dataset.catalogue.len() - excluded.len());
-
+    if format == Format::Parquet && args.out.is_none() {
+        bail!("Parquet is no text: name a file with --out");
+    }
+    let run = Run::find(workplace, &args.run)?;
+    let people = args.people.find(&run)?;
+    let wanted = wanted(&run, args)?;
+    let device = workplace.device()?;
     let tuned = match args.model {
         Some(Recommender::Encoder) => None,
         Some(Recommender::UserLlm) | None => run.one_tuned(args.tuning.as_deref())?,
     };
     if tuned.is_none() && matches!(args.model, Some(Recommender::UserLlm)) {
-        anyhow::bail!(
+        bail!(
             "{} has no tuned model; `user-llm tune --run {0}` makes one, and --model encoder does \
              without",
             run.folder.path().display()
         );
     }
-    let (who, ranked) = match &tuned {
-        Some(tuned) => {
-            let ranked = by_user_llm(workplace, &run, tuned, history, &excluded, k, &device)?;
-            (tuned.name.as_str(), ranked)
+    let answer = |who: &str, recommender: &dyn Recommend| {
+        let is_for_reading = is_one(&args.people) && args.out.is_none() && args.format.is_none();
+        if is_for_reading {
+            let history = &people[0].events;
+            let ranked = recommender.recommend(&[history], &wanted).remove(0);
+            match args.json {
+                true => output::print(&json(&run, who, &ranked)),
+                false => output::print(&text(&run, who, history, &ranked)),
+            }
+            return Ok(Ended::Done);
         }
+        let Some(path) = &args.out else {
+            let table = Table::new(format, output::Results)?;
+            return write(workplace, &run, recommender, &people, &wanted, table);
+        };
+        let file = WholeFile::begin(path)?;
+        let table = Table::new(format, std::io::BufWriter::new(file.writer()?))?;
+        let ended = write(workplace, &run, recommender, &people, &wanted, table)?;
+        if ended == Ended::Done {
+            file.keep()?;
+            output::note(&format!("written to {}", path.display()));
+        }
+        Ok(ended)
+    };
+    match &tuned {
+        Some(tuned) => with_user_llm(workplace, &run, tuned, &people, &device, |recommender| {
+            answer(&tuned.name, recommender)
+        }),
         None => {
             let encoder = run.folder.load_encoder(&run.prepared, &device)?;
-            (
-                "encoder",
-                by_encoder(&run, &encoder, history, &excluded, k, &device),
-            )
+            let recommender = EncoderRecommender::new(&run.prepared, &encoder, &device);
+            answer("encoder", &recommender)
         }
-    };
-    match args.json {
-        true => output::print(&json(&run, who, &ranked)),
-        false => output::print(&text(&run, who, history, &ranked)),
     }
-    Ok(Ended::Done)
 }
 
-fn by_encoder(
-    run: &Run,
-    encoder: &UserEncoder,
-    history: &[Event],
-    excluded: &[usize],
-    k: usize,
-    device: &Device,
-) -> Vec<Scored> {
-    let batcher = &run.prepared.batcher;
-    let events = batcher.batch(&[batcher.latest(history)], device);
-    let logits = encoder.next_event_logits(&events, 0);
-    let [_, vocab_size] = logits.dims();
-    let items = logits.slice([0..1, EventBatcher::first_item()..vocab_size]);
-    let scores: Vec<f32> = log_softmax(items, 1).into_data().iter().collect();
-    let mut ranked: Vec<Scored> = scores
-        .into_iter()
-        .enumerate()
-        .filter(|(item, _)| excluded.binary_search(item).is_err())
-        .collect();
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    ranked.truncate(k);
-    ranked
-}
-
-fn by_user_llm(
+fn with_user_llm(
     workplace: &Workplace,
     run: &Run,
     tuned: &Tuned,
-    history: &[Event],
-    excluded: &[usize],
-    k: usize,
+    people: &People<'_>,
     device: &Device,
-) -> anyhow::Result<Vec<Scored>> {
+    answer: impl FnOnce(&dyn Recommend) -> anyhow::Result<Ended>,
+) -> anyhow::Result<Ended> {
     let (config, prepared) = (&tuned.config, &run.prepared);
-    let language = config.language()?;
-    let llm = sources::language_model(&language.llm.model, &workplace.store, device)?;
+    let llm = sources::language_model(&config.language()?.llm.model, &workplace.store, device)?;
     let tasks = Tasks::new(prepared, config, &llm.tokenizer)?;
     let model = tuned
         .folder
         .load_user_llm(config, prepared, llm.model, &llm.sha256)?;
-    let latest = prepared.batcher.latest(history);
-    let user = model.read_user(&prepared.batcher.batch(&[latest], &model.device()));
-    let task = &tasks.next_item;
-    let mut reader = UserReader::new(&model, &user, None);
-    let forest = reader.forest(std::slice::from_ref(&task.prompt));
-    let search = BeamConfig {
-        width: config.evaluation.beam_width.max(3 * k),
-        k,
-        normalisation: language.tuning.normalisation,
-    };
-    let mut rows = beam_search(
-        &mut reader,
-        forest,
-        &task.answers.trie,
-        &[excluded.to_vec()],
-        &search,
-    );
-    let answers = rows.pop().unwrap_or_default();
-    Ok(answers
-        .into_iter()
-        .map(|answer| (answer.sequence, answer.log_likelihood))
-        .collect())
+    let recommender = UserLlmRecommender::new(prepared, config, &model, &tasks)?;
+    match people.len() >= MANY {
+        true => answer(&recommender.sharing_trunk()),
+        false => answer(&recommender),
+    }
 }
 
-fn text(run: &Run, who: &str, history: &[Event], ranked: &[Scored]) -> String {
+fn is_one(people: &PeopleArgs) -> bool {
+    people.user.is_some()
+}
+
+fn wanted(run: &Run, args: &RecommendArgs) -> anyhow::Result<Wanted> {
+    let exclude_seen = match (args.exclude_seen, args.include_seen) {
+        (false, false) => run.config.evaluation.exclude_seen,
+        (exclude, _) => exclude,
+    };
+    let catalogue = &run.prepared.dataset.catalogue;
+    let available = args.available_items.as_deref().map(|path| {
+        let items = people::lines(path)?.into_iter().map(|(line, id)| {
+            let Some(item) = catalogue.find(&id) else {
+                let path = path.display();
+                bail!("{path}:{line}: the catalogue has no item {id:?}; ids are spelled as in the data files");
+            };
+            Ok(item)
+        });
+        items.collect::<anyhow::Result<Vec<ItemIndex>>>()
+    });
+    Ok(Wanted {
+        k: usize::from(args.k),
+        exclude_seen,
+        available: available.transpose()?,
+    })
+}
+
+/// Recommend to all of them, a batch at a time, as long as nobody asks to stop.
+fn write<W: Write + Send>(
+    workplace: &Workplace,
+    run: &Run,
+    recommender: &dyn Recommend,
+    people: &People<'_>,
+    wanted: &Wanted,
+    mut table: Table<W>,
+) -> anyhow::Result<Ended> {
+    ensure!(!people.is_empty(), "there is nobody to recommend to");
+    let catalogue = &run.prepared.dataset.catalogue;
+    let mut monitor = workplace.terminal();
+    let _heard = interrupt::heard();
+    let mut done = 0;
+    monitor.begin("recommend", done, people.len());
+    for batch in people.chunks(recommender.batch_size()) {
+        let histories: Vec<&[Event]> = batch.iter().map(|person| &*person.events).collect();
+        let recommended = recommender.recommend(&histories, wanted);
+        let rows = batch.iter().zip(&recommended);
+        let rows = rows.flat_map(|(person, ranked)| rows_of(catalogue, &person.user, ranked));
+        table.write(rows.collect())?;
+        done += batch.len();
+        monitor.step(done, &[]);
+        if interrupt::is_asked() {
+            monitor.end("stopped, nothing is kept");
+            return Ok(Ended::Interrupted);
+        }
+    }
+    table.finish()?;
+    monitor.end(&format!("{done} people"));
+    Ok(Ended::Done)
+}
+
+fn rows_of<'a>(
+    catalogue: &'a Catalogue,
+    user: &'a str,
+    ranked: &'a [Recommendation],
+) -> impl Iterator<Item = Row> + 'a {
+    (1..).zip(ranked).map(move |(rank, recommended)| Row {
+        user: user.to_string(),
+        rank,
+        item: catalogue.items[recommended.item as usize].id.clone(),
+        title: catalogue.display_title(recommended.item),
+        score: recommended.score,
+    })
+}
+
+fn text(run: &Run, who: &str, history: &[Event], ranked: &[Recommendation]) -> String {
     let catalogue = &run.prepared.dataset.catalogue;
     let mut text = format!("Last of {} events, newest first:\n", history.len());
     for event in history.iter().rev().take(SHOWN) {
@@ -137,23 +192,23 @@ fn text(run: &Run, who: &str, history: &[Event], ranked: &[Scored]) -> String {
         );
     }
     text += &format!("\nNext, by {who}:\n");
-    for (place, (item, score)) in ranked.iter().enumerate() {
-        let share = 100.0 * score.exp();
-        let title = catalogue.display_title(*item as u32);
-        text += &format!("  {:>3}. {title}  ({share:.2} %)\n", place + 1);
+    for (place, recommended) in (1..).zip(ranked) {
+        let share = 100.0 * recommended.score.exp();
+        let title = catalogue.display_title(recommended.item);
+        text += &format!("  {place:>3}. {title}  ({share:.2} %)\n");
     }
     text
 }
 
-fn json(run: &Run, who: &str, ranked: &[Scored]) -> String {
+fn json(run: &Run, who: &str, ranked: &[Recommendation]) -> String {
     let catalogue = &run.prepared.dataset.catalogue;
     let items: Vec<_> = ranked
         .iter()
-        .map(|(item, score)| {
+        .map(|recommended| {
             serde_json::json!({
-                "id": catalogue.items[*item].id,
-                "title": catalogue.display_title(*item as u32),
-                "log_likelihood": score,
+                "id": catalogue.items[recommended.item as usize].id,
+                "title": catalogue.display_title(recommended.item),
+                "log_likelihood": recommended.score,
             })
         })
         .collect();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use datasets::Event;
+use datasets::History;
 use llm_fusion::FusionKind;
 use trainer::{LanguageSections, Prepared, RunConfig, RunFolder, sources};
 
@@ -150,10 +150,10 @@ impl Run {
     }
 
     /// A person's whole history, by the id in the data files.
-    pub(crate) fn history(&self, id: &str) -> anyhow::Result<&[Event]> {
+    pub(crate) fn history(&self, id: &str) -> anyhow::Result<&History> {
         let dataset = &self.prepared.dataset;
         match dataset.user(id) {
-            Some(user) => Ok(&dataset.histories[user].events),
+            Some(user) => Ok(&dataset.histories[user]),
             // Neither the id that was given nor one that exists: what is printed may be kept.
             None => bail!(
                 "nobody in {} has the id that --user gave; {}",
@@ -164,7 +164,7 @@ impl Run {
     }
 
     /// What ids look like, without showing one of a person in particular.
-    fn ids(&self) -> String {
+    pub(crate) fn ids(&self) -> String {
         let ids = self
             .prepared
             .dataset

@@ -764,3 +764,165 @@ fn signal(child: &Child, signal: &str) {
         .unwrap();
     assert!(kill.success());
 }
+
+#[test]
+fn everybody_some_and_strangers_are_recommended_to_in_tables() {
+    let place = Place::new();
+    place.pretrain("r", 12, 3).ok();
+    let recommend =
+        |words: &[&str]| place.run(&[&["recommend", "--run", "r", "--data", "ml"], words].concat());
+    let read = |name: &str| fs::read_to_string(place.path(name)).unwrap();
+
+    let all = recommend(&["--all", "-k", "4", "--plain", "--out", "all.csv"]).ok();
+    assert!(
+        all.err.contains("recommend: 12 people") && all.out.is_empty(),
+        "{all:?}"
+    );
+    let all = read("all.csv");
+    assert!(all.starts_with("user,rank,item,title,score\n1,1,"), "{all}");
+    assert_eq!(all.lines().count(), 1 + 12 * 4);
+    // The same as one at a time, to standard output, and as JSON lines.
+    let one = recommend(&["--user", "3", "-k", "4", "--format", "csv"])
+        .ok()
+        .out;
+    assert!(
+        all.contains(one.strip_prefix("user,rank,item,title,score\n").unwrap()),
+        "{one}"
+    );
+    recommend(&["--all", "-k", "4", "--out", "all.jsonl"]).ok();
+    let lines = read("all.jsonl");
+    let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["user"], &first["rank"]), (&"1".into(), &1.into()));
+    assert_eq!(lines.lines().count(), 12 * 4);
+
+    // Parquet, read back.
+    recommend(&["--all", "-k", "4", "--out", "all.parquet"]).ok();
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    let file = fs::File::open(place.path("all.parquet")).unwrap();
+    let rows = SerializedFileReader::new(file).unwrap();
+    let csv_of = |row: parquet::record::Row| {
+        let cell = |(_, field): (&String, &parquet::record::Field)| match field {
+            parquet::record::Field::Str(text) => text.clone(),
+            other => other.to_string(),
+        };
+        row.get_column_iter()
+            .take(4)
+            .map(cell)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    let rows: Vec<String> = rows
+        .get_row_iter(None)
+        .unwrap()
+        .map(|row| csv_of(row.unwrap()))
+        .collect();
+    let lines = all.lines().skip(1);
+    let expected: Vec<&str> = lines.map(|line| line.rsplit_once(',').unwrap().0).collect();
+    assert_eq!(rows, expected);
+
+    // Some people, and only what is there.
+    fs::write(place.path("ids"), "40404\n\n2\n").unwrap();
+    fs::write(place.path("stock"), "1\n2\n3\n4\n").unwrap();
+    let some = [
+        "--users",
+        "ids",
+        "--available-items",
+        "stock",
+        "--include-seen",
+    ];
+    let some = recommend(&some).ok().out;
+    let of = |at: usize| -> Vec<Vec<&str>> {
+        let rows = some.lines().skip(1 + 4 * at).take(4);
+        rows.map(|line| line.split(',').collect()).collect()
+    };
+    assert_eq!(some.lines().count(), 1 + 2 * 4);
+    for (at, user) in [(0, CANARY_USER), (1, "2")] {
+        let mut items: Vec<&str> = of(at).iter().map(|row| row[2]).collect();
+        items.sort_unstable();
+        assert_eq!(items, ["1", "2", "3", "4"]);
+        assert!(of(at).iter().all(|row| row[0] == user));
+    }
+    let unseen = [
+        "--users",
+        "ids",
+        "--available-items",
+        "stock",
+        "--exclude-seen",
+    ];
+    assert!(recommend(&unseen).ok().out.lines().count() < 1 + 2 * 4);
+
+    // Somebody new, who saw what the catalogue lacks, and the unknown alone is no panic either.
+    fs::write(
+        place.path("new.csv"),
+        "user,item,rating\nada,3,5\nada,not-there,4\nbob,nor-this,\n",
+    )
+    .unwrap();
+    let new = recommend(&["--history", "new.csv", "-k", "15"]).ok().out;
+    let n_of = |user: &str| new.lines().filter(|line| line.starts_with(user)).count();
+    assert_eq!((n_of("ada,"), n_of("bob,")), (14, 15), "{new}");
+    assert!(!new.contains("not-there"));
+    assert_ne!(
+        new.lines()
+            .find(|line| line.starts_with("bob,1,"))
+            .unwrap()
+            .rsplit(',')
+            .next(),
+        new.lines()
+            .find(|line| line.starts_with("ada,1,"))
+            .unwrap()
+            .rsplit(',')
+            .next(),
+    );
+
+    // The language model, too.
+    place.run(&["tune", "--run", "r", "--data", "ml"]).ok();
+    let tuned = recommend(&["--all", "-k", "2"]).ok().out;
+    assert_eq!(tuned.lines().count(), 1 + 12 * 2);
+    let one = recommend(&["--user", "3", "-k", "2", "--format", "csv"])
+        .ok()
+        .out;
+    let items = |text: &str| -> Vec<String> {
+        let of_3 = text.lines().filter(|line| line.starts_with("3,"));
+        of_3.map(|line| line.rsplit_once(',').unwrap().0.to_string())
+            .collect()
+    };
+    assert_eq!(items(&tuned), items(&one));
+    let new = recommend(&["--history", "new.csv", "-k", "3"]).ok().out;
+    assert_eq!(new.lines().count(), 1 + 2 * 3);
+}
+
+#[test]
+fn what_cannot_be_recommended_is_told_and_leaves_no_file() {
+    let place = Place::new();
+    place.pretrain("r", 6, 3).ok();
+    let recommend =
+        |words: &[&str]| place.run(&[&["recommend", "--run", "r", "--data", "ml"], words].concat());
+    fs::write(place.path("ids"), "2\n31337\n").unwrap();
+    let said = recommend(&["--users", "ids", "--out", "x.csv"]);
+    let said = said.fails(&[
+        "ids:2: nobody in ml has this id",
+        "12 ids are of 1 to 5 digits",
+    ]);
+    assert!(!said.err.contains("31337"), "{said:?}");
+    fs::write(place.path("stock"), "1\nnothing\n").unwrap();
+    recommend(&["--all", "--available-items", "stock", "--out", "x.csv"])
+        .fails(&["stock:2: the catalogue has no item \"nothing\""]);
+    fs::write(place.path("none"), "\n").unwrap();
+    recommend(&["--users", "none"]).fails(&["none is empty; expected one id a line"]);
+    fs::write(place.path("new.csv"), "user,item,rating\nada,3,9\n").unwrap();
+    recommend(&["--history", "new.csv"]).fails(&["new.csv:2: a rating of 9"]);
+    recommend(&["--all", "--out", "x.xlsx"]).fails(&["x.xlsx", ".parquet, .csv or .jsonl"]);
+    recommend(&["--all", "--format", "parquet"]).fails(&["name a file with --out"]);
+    recommend(&["--all", "--out", "no/such/x.csv"]).fails(&["cannot write no/such/x.csv"]);
+    assert_eq!(recommend(&["--all", "--user", "3"]).code, Some(2));
+    assert_eq!(
+        recommend(&["--all", "--exclude-seen", "--include-seen"]).code,
+        Some(2)
+    );
+    let left: Vec<String> = fs::read_dir(place.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("x.") || name.contains("partial"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}

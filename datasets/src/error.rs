@@ -76,6 +76,17 @@ pub enum Error {
         expected: String,
     },
 
+    /// A record of a small table is not what it must be.
+    #[error("{}:{line}: {reason}", file.display())]
+    Record {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+
     /// A file without a single record.
     #[error("{} is empty; take a fresh copy of the file", file.display())]
     Empty {

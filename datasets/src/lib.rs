@@ -66,6 +66,9 @@ mod core;
 mod dataset;
 mod stats;
 
+mod interactions;
+mod records;
+
 pub mod movielens;
 
 mod split;
@@ -80,6 +83,7 @@ pub use catalogue::{Catalogue, GenreIndex, Item};
 pub use dataset::Dataset;
 pub use error::Error;
 pub use event::{Event, History, ItemIndex};
+pub use interactions::{UNKNOWN_ITEM, read_interactions};
 pub use split::{LeaveOneOut, Window, windows};
 pub use stats::DatasetStats;
 pub use vocabulary::Vocabulary;

@@ -10,6 +10,7 @@ use user_encoder::UserEncoder;
 
 use crate::metrics::{Figure, mrr, ndcg_at, recall_at};
 use crate::pretrain::{item_scores, seen};
+use crate::recommend::top;
 use crate::tune::{Tasks, Trunks, guess_genres, rank_titles};
 use crate::{Error, Monitor, Prepared, RunConfig};
 
@@ -169,7 +170,7 @@ pub fn popularity(prepared: &Prepared, config: &RunConfig) -> Answered {
     let recommended = questions
         .excluded(config)
         .iter()
-        .map(|excluded| top(&counts, excluded))
+        .map(|excluded| top(&counts, excluded, K))
         .collect();
     let favourite = (0..genres.len()).max_by_key(|&genre| genres[genre]);
     let favourite = favourite.filter(|&genre| genres[genre] > 0);
@@ -203,7 +204,7 @@ pub fn encoder(
             scores
                 .iter()
                 .zip(excluded)
-                .map(|(scores, seen)| top(scores, seen)),
+                .map(|(scores, seen)| top(scores, seen, K)),
         );
         if let Some(head) = genre_head {
             let latest: Vec<&[Event]> = histories
@@ -352,24 +353,4 @@ pub fn user_llm(
         recommended,
         genres: Some(genres),
     })
-}
-
-/// The best-scored items that are not excluded; of equals, the earlier in the catalogue.
-fn top(scores: &[f32], excluded: &[usize]) -> Vec<usize> {
-    let mut items: Vec<usize> = (0..scores.len())
-        .filter(|item| excluded.binary_search(item).is_err())
-        .collect();
-    items.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-    items.truncate(K);
-    items
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_top_leaves_out_what_was_seen_and_orders_equals() {
-        assert_eq!(top(&[0.1, 0.9, 0.5, 0.9], &[1]), [3, 2, 0]);
-    }
 }

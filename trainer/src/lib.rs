@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`RunConfig`] (one run, one file), [`Prepared`] (data, split and batcher),
 //! [`pretrain`] and [`tune`] (the two stages, both through [`train()`]), [`evaluate`] (the
-//! contenders' table), [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves).
+//! contenders' table), [`recommend`] (the next items of anybody), [`efficiency`] (what a prompt
+//! costs), [`RunFolder`] (what a run leaves).
 #![recursion_limit = "256"]
 
 pub mod backend;
@@ -18,6 +19,7 @@ mod monitor;
 mod prepared;
 mod pretrain;
 mod prompts;
+pub mod recommend;
 pub mod report;
 mod run_folder;
 pub mod sources;

@@ -109,13 +109,17 @@ impl Objective<UserEncoder> for NextEvent<'_> {
     }
 }
 
-/// Probability of every item of the catalogue to come next, one row per history.
-pub(crate) fn item_scores(
+/// Score of every item of the catalogue to come next.
+///
+/// # Shapes
+///
+/// - output: `[histories, items]`
+pub(crate) fn item_logits(
     prepared: &Prepared,
     encoder: &UserEncoder,
     histories: &[&[Event]],
     device: &Device,
-) -> Vec<Vec<f32>> {
+) -> Tensor<2> {
     let latest: Vec<&[Event]> = histories
         .iter()
         .map(|history| prepared.batcher.latest(history))
@@ -123,15 +127,23 @@ pub(crate) fn item_scores(
     let events = prepared.batcher.batch(&latest, device);
     let logits = encoder.next_event_logits(&events, 0);
     let [batch, vocab_size] = logits.dims();
-    let logits = logits.slice([0..batch, EventBatcher::first_item()..vocab_size]);
+    logits.slice([0..batch, EventBatcher::first_item()..vocab_size])
+}
+
+/// Probability of every item of the catalogue to come next, one row per history.
+pub(crate) fn item_scores(
+    prepared: &Prepared,
+    encoder: &UserEncoder,
+    histories: &[&[Event]],
+    device: &Device,
+) -> Vec<Vec<f32>> {
+    let logits = item_logits(prepared, encoder, histories, device);
+    let [_, n_items] = logits.dims();
     let scores = softmax(logits, 1).into_data().convert::<f32>();
     let scores: Vec<f32> = scores
         .try_into_vec()
         .expect("the data was converted to f32");
-    scores
-        .chunks(vocab_size - EventBatcher::first_item())
-        .map(<[f32]>::to_vec)
-        .collect()
+    scores.chunks(n_items).map(<[f32]>::to_vec).collect()
 }
 
 /// Items of a history.

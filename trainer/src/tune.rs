@@ -4,7 +4,7 @@ use burn::module::{Module, ParamGroup};
 use burn::tensor::{Device, Tensor};
 use datasets::{Event, LeaveOneOut, Window};
 use llm::Tokenizer;
-use llm::ranking::{BeamConfig, Normalisation, beam_search};
+use llm::ranking::{BeamConfig, Normalisation, Ranked, beam_search};
 use llm_fusion::{AnswerLoss, AnswerTargets, Trunk, UserLlm, UserReader};
 use user_encoder::UserEncoder;
 
@@ -112,16 +112,11 @@ pub(crate) struct Trunks {
 }
 
 impl Trunks {
-    /// Compute them if the strategy leaves the language model alone, something lies below the
-    /// lowest fused block, and only open nodes are asked for.
+    /// Compute them, where there are any.
     pub(crate) fn new(model: &UserLlm, tasks: &Tasks, tuning: &TuningConfig) -> Self {
-        let is_shared = tuning.strategy.freezes_language_model()
-            && tuning.normalisation == Normalisation::Trie
-            && model.lowest_fused() > 0;
-        let trunk = |task: &Task| is_shared.then(|| model.trunk(&task.prompt, &task.answers.trie));
         Self {
-            next_item: trunk(&tasks.next_item),
-            favourite_genre: trunk(&tasks.favourite_genre),
+            next_item: shared_trunk(model, &tasks.next_item, tuning),
+            favourite_genre: shared_trunk(model, &tasks.favourite_genre, tuning),
             normalisation: tuning.normalisation,
         }
     }
@@ -129,6 +124,16 @@ impl Trunks {
     fn are_shared(&self) -> bool {
         self.next_item.is_some()
     }
+}
+
+/// What all users have in common under a question: there is such a thing if the strategy leaves the
+/// language model alone, something lies below the lowest fused block, and only open nodes are
+/// asked for.
+pub(crate) fn shared_trunk(model: &UserLlm, task: &Task, tuning: &TuningConfig) -> Option<Trunk> {
+    let is_shared = tuning.strategy.freezes_language_model()
+        && tuning.normalisation == Normalisation::Trie
+        && model.lowest_fused() > 0;
+    is_shared.then(|| model.trunk(&task.prompt, &task.answers.trie))
 }
 
 /// The tuning objective: next items and favourite genres, in turns.
@@ -340,15 +345,11 @@ pub(crate) fn rank_titles(
         k: 10,
         normalisation: trunks.normalisation,
     };
-    ask(
-        model,
-        &tasks.next_item,
-        prepared,
-        trunks.next_item.as_ref(),
-        histories,
-        &excluded,
-        &search,
-    )
+    let trunk = trunks.next_item.as_ref();
+    let task = &tasks.next_item;
+    sequences(ask(
+        model, task, prepared, trunk, histories, &excluded, &search,
+    ))
 }
 
 /// The likeliest favourite genre of each history, by the fused model.
@@ -366,18 +367,19 @@ pub(crate) fn guess_genres(
         normalisation: trunks.normalisation,
     };
     let nothing = vec![Vec::new(); histories.len()];
-    ask(
-        model,
-        task,
-        prepared,
-        trunks.favourite_genre.as_ref(),
-        histories,
-        &nothing,
-        &search,
-    )
+    let trunk = trunks.favourite_genre.as_ref();
+    sequences(ask(
+        model, task, prepared, trunk, histories, &nothing, &search,
+    ))
 }
 
-fn ask(
+fn sequences(rows: Vec<Vec<Ranked>>) -> Vec<Vec<usize>> {
+    let of_row = |row: Vec<Ranked>| row.into_iter().map(|answer| answer.sequence).collect();
+    rows.into_iter().map(of_row).collect()
+}
+
+/// The likeliest answers of each history to a question, by the fused model.
+pub(crate) fn ask(
     model: &UserLlm,
     task: &Task,
     prepared: &Prepared,
@@ -385,7 +387,7 @@ fn ask(
     histories: &[&[Event]],
     excluded: &[Vec<usize>],
     search: &BeamConfig,
-) -> Vec<Vec<usize>> {
+) -> Vec<Vec<Ranked>> {
     let latest: Vec<&[Event]> = histories
         .iter()
         .map(|history| prepared.batcher.latest(history))
@@ -394,9 +396,6 @@ fn ask(
     let mut reader = UserReader::new(model, &user, trunk);
     let forest = reader.forest(&vec![task.prompt.clone(); histories.len()]);
     beam_search(&mut reader, forest, &task.answers.trie, excluded, search)
-        .into_iter()
-        .map(|row| row.into_iter().map(|answer| answer.sequence).collect())
-        .collect()
 }
 
 #[cfg(test)]
