@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use trainer::backend::BACKENDS;
 
+use crate::embed::What;
 use crate::people::PeopleArgs;
 use crate::table::Format;
+use crate::vectors;
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -125,6 +127,13 @@ EXAMPLES
 
 The score is the natural logarithm of an item's probability to come next.")]
     Recommend(RecommendArgs),
+    /// Write people's embeddings to a file, for a search, clusters or a model of your own
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm embed --all --out people.parquet
+  user-llm embed --users ids.txt --what mean --out people.safetensors
+  user-llm embed --history new.csv --what user-embeddings --out new.safetensors")]
+    Embed(EmbedArgs),
     /// Let the language model answer with a person's embeddings attached
     #[command(after_long_help = "\
 EXAMPLES
@@ -302,6 +311,26 @@ pub(crate) struct RecommendArgs {
     /// One person's as JSON
     #[arg(long, requires = "user", conflicts_with_all = ["out", "format"])]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EmbedArgs {
+    #[command(flatten)]
+    pub(crate) people: PeopleArgs,
+    /// Which embedding, with its shape
+    #[arg(long, value_enum, default_value = "last")]
+    pub(crate) what: What,
+    /// The file, which appears whole or not at all; its name says the format
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// The file's format, whatever its name
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<vectors::Format>,
+    /// Which tuned model, where the run has several, as in enc-cross-attention
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tuning: Option<String>,
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }

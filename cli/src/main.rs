@@ -7,6 +7,7 @@ mod arguments;
 mod config;
 mod data;
 mod doctor;
+mod embed;
 mod evaluate;
 mod failure;
 mod files;
@@ -20,6 +21,7 @@ mod recommend;
 mod runs;
 mod table;
 mod training;
+mod vectors;
 mod workplace;
 
 use std::process::ExitCode;
@@ -64,6 +66,7 @@ fn run(options: Options) -> anyhow::Result<Ended> {
         Command::Tune(tune) => training::tune(&workplace, &tune),
         Command::Evaluate(evaluate) => evaluate::run(&workplace, &evaluate),
         Command::Recommend(recommend) => recommend::run(&workplace, &recommend),
+        Command::Embed(embed) => embed::run(&workplace, &embed),
         Command::Generate(generate) => generate::run(&workplace, &generate),
         Command::Doctor => doctor::run(&workplace),
     }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{ListAccessor, RowAccessor};
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_user-llm");
@@ -217,6 +219,7 @@ fn help_lists_the_commands_and_teaches_by_example() {
         "tune",
         "evaluate",
         "recommend",
+        "embed",
         "generate",
         "doctor",
     ];
@@ -797,7 +800,6 @@ fn everybody_some_and_strangers_are_recommended_to_in_tables() {
 
     // Parquet, read back.
     recommend(&["--all", "-k", "4", "--out", "all.parquet"]).ok();
-    use parquet::file::reader::{FileReader, SerializedFileReader};
     let file = fs::File::open(place.path("all.parquet")).unwrap();
     let rows = SerializedFileReader::new(file).unwrap();
     let csv_of = |row: parquet::record::Row| {
@@ -925,4 +927,89 @@ fn what_cannot_be_recommended_is_told_and_leaves_no_file() {
         .filter(|name| name.contains("x.") || name.contains("partial"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn people_are_embedded_with_their_ids_beside_the_vectors() {
+    let place = Place::new();
+    place.pretrain("r", 12, 3).ok();
+    let embed =
+        |words: &[&str]| place.run(&[&["embed", "--run", "r", "--data", "ml"], words].concat());
+    embed(&["--all", "--what", "latents", "--out", "x.parquet"])
+        .fails(&["no tuned model", "--what last does without"]);
+    embed(&["--all", "--out", "x.bin"]).fails(&["x.bin", ".parquet or .safetensors"]);
+    place.run(&["tune", "--run", "r", "--data", "ml"]).ok();
+
+    /// Ids, shape and values of a safetensors file.
+    fn read(bytes: &[u8]) -> (Vec<String>, Vec<usize>, Vec<f32>) {
+        let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
+        let (_, header) = safetensors::SafeTensors::read_metadata(bytes).unwrap();
+        let users = &header.metadata().as_ref().unwrap()["users"];
+        let tensor = file.tensor("embeddings").unwrap();
+        let values = tensor
+            .data()
+            .chunks(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+        (
+            serde_json::from_str(users).unwrap(),
+            tensor.shape().to_vec(),
+            values.collect(),
+        )
+    }
+    let saved = |what: &str, people: &[&str]| {
+        let words = [people, &["--what", what, "--out", "x.safetensors"]].concat();
+        embed(&words).ok();
+        read(&place.weights("", "x.safetensors"))
+    };
+    let (users, shape, last) = saved("last", &["--all"]);
+    assert_eq!(
+        (users.len(), users[11].as_str(), shape),
+        (12, CANARY_USER, vec![12, 8])
+    );
+    assert_eq!(saved("mean", &["--all"]).1, [12, 8]);
+    assert_eq!(saved("latents", &["--all"]).1, [12, 3, 8]);
+    assert_eq!(saved("user-embeddings", &["--user", "3"]).1, [1, 3, 8]);
+    // Histories are cut at five events, and the last event embedding is `last`.
+    let (_, shape, events) = saved("events", &["--all"]);
+    assert_eq!(shape, [12, 5, 8]);
+    assert_eq!(events[4 * 8..5 * 8], last[..8]);
+
+    fs::write(
+        place.path("new.csv"),
+        "user,item\nada,3\nbob,1\nbob,not-there\n",
+    )
+    .unwrap();
+    let (users, shape, events) = saved("events", &["--history", "new.csv"]);
+    assert_eq!(
+        (users, shape),
+        (vec!["ada".to_string(), "bob".into()], vec![3, 8])
+    );
+    let bytes = place.weights("", "x.safetensors");
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(
+        file.tensor("lengths").unwrap().data(),
+        [1_i64, 2].map(i64::to_le_bytes).concat()
+    );
+
+    embed(&[
+        "--history",
+        "new.csv",
+        "--what",
+        "events",
+        "--out",
+        "x.parquet",
+    ])
+    .ok();
+    let rows = SerializedFileReader::new(fs::File::open(place.path("x.parquet")).unwrap()).unwrap();
+    let mut people = Vec::new();
+    let mut values = Vec::new();
+    for row in rows.get_row_iter(None).unwrap() {
+        let row = row.unwrap();
+        people.push((row.get_string(0).unwrap().clone(), row.get_int(1).unwrap()));
+        let list = row.get_list(2).unwrap();
+        values.extend((0..list.len()).map(|at| list.get_float(at).unwrap()));
+    }
+    let expected = [("ada", 0), ("bob", 0), ("bob", 1)].map(|(user, at)| (user.to_string(), at));
+    assert_eq!(people, expected);
+    assert_eq!(values, events);
 }

@@ -2,14 +2,15 @@
 //!
 //! Read in this order: [`RunConfig`] (one run, one file), [`Prepared`] (data, split and batcher),
 //! [`pretrain`] and [`tune`] (the two stages, both through [`train()`]), [`evaluate`] (the
-//! contenders' table), [`recommend`] (the next items of anybody), [`efficiency`] (what a prompt
-//! costs), [`RunFolder`] (what a run leaves).
+//! contenders' table), [`recommend`] (anybody's next items), [`embed`] (their vectors),
+//! [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves).
 #![recursion_limit = "256"]
 
 pub mod backend;
 mod checkpoint;
 mod config;
 pub mod efficiency;
+pub mod embed;
 
 mod error;
 pub mod evaluate;

@@ -194,6 +194,11 @@ impl UserEncoder {
             .matmul(table.transpose())
     }
 
+    /// The device of the parameters.
+    pub fn device(&self) -> Device {
+        self.positions.device()
+    }
+
     /// Width of the event embeddings.
     pub fn d_model(&self) -> usize {
         self.positions.dims()[1]
