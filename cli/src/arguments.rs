@@ -177,7 +177,7 @@ EXAMPLES
   user-llm data stats movielens-100k
   user-llm data stats ~/ml-1m.zip --json")]
     Stats {
-        /// A known name, fetched if need be, or a folder or zip of MovieLens files
+        /// A known name, fetched if need be, or a folder or zip of data files
         dataset: String,
         /// Leave out people and items with fewer interactions, as data.min_interactions does
         #[arg(long, value_name = "N", default_value_t = 0)]

@@ -33,7 +33,7 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
         } => {
             if dataset.contains('/') && !Path::new(&dataset).exists() {
                 anyhow::bail!(
-                    "{dataset} is not there; give a folder or zip of MovieLens files, or a known name"
+                    "{dataset} is not there; give a folder or zip of data files, or a known name"
                 );
             }
             let dataset = sources::dataset(&dataset, None, &workplace.store)?

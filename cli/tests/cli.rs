@@ -292,7 +292,7 @@ fn data_is_counted_and_what_is_wrong_with_it_is_told() {
     place.write_data("empty", |_| Some(String::new()));
     stats("empty").fails(&["u.data is empty"]);
     fs::create_dir(place.path("else")).unwrap();
-    stats("else").fails(&["is no MovieLens data", "expected u.data"]);
+    stats("else").fails(&["is no dataset of a known layout", "expected u.data"]);
     stats("movielens-2m").fails(&["no asset is called \"movielens-2m\"", "movielens-1m"]);
     stats("no/such/folder").fails(&["is not there"]);
 

@@ -1,14 +1,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::{Catalogue, DatasetStats, Error, History};
+use crate::{Catalogue, DatasetStats, Error, History, NO_RATING};
 
 /// The ratings that a rating may have, whatever the file.
 pub(crate) const RATINGS: std::ops::RangeInclusive<f32> = 0.5..=5.0;
 
 /// Everybody's histories over one catalogue.
 ///
-/// Read one with [`movielens::load`](crate::movielens::load), or make one of your own histories
+/// Read one with [`load`](crate::load()), or make one of your own histories
 /// with [`from_histories`](Self::from_histories). `Debug` shows counts only.
 #[derive(Clone, PartialEq)]
 pub struct Dataset {
@@ -19,7 +19,7 @@ pub struct Dataset {
     /// One history a person: in numeric order of ids where all are numbers, otherwise in order
     /// of first appearance in the file.
     pub histories: Vec<History>,
-    /// The rating values that occur, ascending.
+    /// The rating values that occur, ascending; none where nobody rates.
     pub ratings: Vec<f32>,
     /// The data's fingerprint: SHA-256, in hexadecimal, of the files that were read. It is taken
     /// after unpacking, so a folder, its gzipped copy and its zip have the same. Empty for
@@ -40,7 +40,8 @@ impl Dataset {
     ///
     /// # Errors
     ///
-    /// If an event names an item beyond the catalogue, or its rating is not within 0.5 to 5.
+    /// If an event names an item beyond the catalogue, or its rating is neither within 0.5 to 5 nor
+    /// [`NO_RATING`].
     ///
     /// # Example
     ///
@@ -69,6 +70,9 @@ impl Dataset {
                 return Err(Error::Event {
                     reason: format!("an item beyond the {n_items} listed"),
                 });
+            }
+            if event.rating == NO_RATING {
+                continue;
             }
             if !RATINGS.contains(&event.rating) {
                 return Err(Error::Event {
@@ -168,7 +172,7 @@ mod tests {
             rating,
             timestamp: 0,
         };
-        let dataset = dataset([4.5, 0.5, 4.5, 3.0].map(event).to_vec()).unwrap();
+        let dataset = dataset([4.5, 0.5, NO_RATING, 4.5, 3.0].map(event).to_vec()).unwrap();
         assert_eq!(dataset.ratings, [0.5, 3.0, 4.5]);
         assert_eq!(dataset.rating_index(3.0), Some(1));
         assert_eq!(dataset.rating_index(2.0), None);
@@ -176,7 +180,7 @@ mod tests {
 
     #[test]
     fn impossible_events_are_refused_without_naming_the_person() {
-        for (item, rating) in [(3, 4.0), (0, 0.0), (0, f32::NAN), (0, 5.5)] {
+        for (item, rating) in [(3, 4.0), (0, -0.5), (0, f32::NAN), (0, 5.5)] {
             let event = Event {
                 item,
                 rating,

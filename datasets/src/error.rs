@@ -33,11 +33,12 @@ pub enum Error {
 
     /// Neither a folder nor an archive of any layout that is known.
     #[error(
-        "{} is no MovieLens data: found {found}; expected u.data, ratings.dat, ratings.csv or \
-         *_data.parquet (plain, or with .gz) beside its list of items, or their zip; {advice}",
+        "{} is no dataset of a known layout: found {found}; expected u.data, ratings.dat, \
+         ratings.csv, *_data.parquet or *.txt (plain, or with .gz) beside its list of items, or \
+         their zip; {advice}",
         path.display()
     )]
-    NotMovieLens {
+    UnknownLayout {
         /// What the caller gave.
         path: PathBuf,
         /// A few of the names that are there instead.

@@ -3,6 +3,9 @@ use std::fmt;
 /// Position of an item in [`Catalogue::items`](crate::Catalogue::items), counted from 0.
 pub type ItemIndex = u32;
 
+/// Stands for a rating that nobody gave: no rating is 0, so models read it as unknown.
+pub const NO_RATING: f32 = 0.0;
+
 /// One record of a history: a person rated an item at a moment.
 ///
 /// What a person watched is personal data, so `Debug` shows none of it.
@@ -10,7 +13,7 @@ pub type ItemIndex = u32;
 pub struct Event {
     /// The item, as its position in the catalogue.
     pub item: ItemIndex,
-    /// The rating, from 0.5 to 5.
+    /// The rating, from 0.5 to 5, or [`NO_RATING`].
     pub rating: f32,
     /// Seconds since 1970 UTC; or the rank within the history, where
     /// [`Dataset::time_is_rank`](crate::Dataset::time_is_rank) says so.

@@ -7,13 +7,10 @@ use serde::Deserialize;
 
 use crate::dataset::RATINGS;
 use crate::records;
-use crate::{Catalogue, Error, Event, History, ItemIndex};
+use crate::{Catalogue, Error, Event, History, ItemIndex, NO_RATING};
 
 /// Stands for an item that the catalogue lacks: no catalogue has so many items.
 pub const UNKNOWN_ITEM: ItemIndex = ItemIndex::MAX;
-
-/// The rating of an event whose record has none: no rating is 0, so models read it as unknown.
-const NO_RATING: f32 = 0.0;
 
 #[derive(Deserialize)]
 struct Record {

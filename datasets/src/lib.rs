@@ -69,7 +69,10 @@ mod stats;
 mod interactions;
 mod records;
 
+mod load;
 pub mod movielens;
+mod read;
+pub mod sequences;
 
 mod split;
 pub mod vocabulary;
@@ -82,8 +85,9 @@ mod hash;
 pub use catalogue::{Catalogue, GenreIndex, Item};
 pub use dataset::Dataset;
 pub use error::Error;
-pub use event::{Event, History, ItemIndex};
+pub use event::{Event, History, ItemIndex, NO_RATING};
 pub use interactions::{UNKNOWN_ITEM, read_interactions};
+pub use load::load;
 pub use split::{LeaveOneOut, Window, windows};
 pub use stats::DatasetStats;
 pub use vocabulary::Vocabulary;

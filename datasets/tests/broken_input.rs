@@ -141,7 +141,7 @@ fn a_wrong_folder_says_what_is_there_and_where_the_data_may_be() {
     let wrong = folder(&[("notes.txt", b"hello"), ("photo.jpg", b"")]);
     assert_message(
         &wrong,
-        "DIR is no MovieLens data: found notes.txt, photo.jpg; expected u.data",
+        "DIR is no dataset of a known layout: found notes.txt, photo.jpg; expected u.data",
     );
     assert_message(&wrong, "give the folder that these files are in");
     assert_message(&folder(&[]), "found nothing in it");

@@ -188,6 +188,33 @@ fn movielens_1m_ranks_are_an_order_and_not_a_time() {
 }
 
 #[test]
+fn yelp_is_read_with_its_repeat_visits_and_categories() {
+    let Some(path) = folder("yelp", "yelp") else {
+        return;
+    };
+    let started = Instant::now();
+    let dataset = datasets::load(&path).unwrap_or_else(|error| panic!("{error}"));
+    assert!(started.elapsed() < Duration::from_secs(5));
+    let stats = dataset.stats();
+    assert_eq!(
+        (stats.users, stats.items, stats.interactions),
+        (30_431, 20_033, 316_354)
+    );
+    assert_eq!((stats.history_min, stats.history_max), (5, 350));
+    assert_eq!(stats.rated_items, 20_033);
+    assert_eq!(dataset.name, "yelp");
+    assert!(dataset.time_is_rank && dataset.ratings.is_empty());
+    // The file is a 5-core already.
+    let core = dataset.clone().with_min_interactions(5).stats();
+    assert_eq!((core.users, core.items), (30_431, 20_033));
+    let ends_where_they_were = dataset.histories.iter().filter(|history| {
+        let (last, before) = history.events.split_last().unwrap();
+        before.iter().any(|event| event.item == last.item)
+    });
+    assert_eq!(ends_where_they_were.count(), 2027);
+}
+
+#[test]
 fn movielens_latest_small_has_half_stars_and_items_without_genres() {
     let Some(path) = folder("movielens_latest_small", "ml-latest-small") else {
         return;

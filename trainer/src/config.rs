@@ -60,7 +60,7 @@ pub struct LanguageSections<'a> {
 /// The interactions and how they are cut.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DataConfig {
-    /// A known dataset's name (`user-llm data` lists them), or a folder or zip of MovieLens files.
+    /// A known dataset's name (`user-llm data` lists them), or a folder or zip of data files.
     pub dataset: String,
     /// Events of a history that are read at most, the latest; 50 in the paper.
     pub history_len: usize,

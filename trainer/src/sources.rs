@@ -23,7 +23,7 @@ pub fn dataset(name: &str, given: Option<&Path>, store: &AssetStore) -> Result<D
             _ => store.fetch(assets::find(name)?, None)?,
         },
     };
-    Ok(datasets::movielens::load(&path)?)
+    Ok(datasets::load(&path)?)
 }
 
 /// The language model that `llm.model` names: a known name, a `.gguf` file, a Hugging Face folder,

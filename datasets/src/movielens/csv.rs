@@ -6,10 +6,10 @@ use std::path::Path;
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder, Terminator};
 
-use super::cell::{MAX_LINE, Place, decode};
-use super::files::Opened;
-use super::tables::{CatalogueTable, HistoriesTable};
 use crate::error::quote;
+use crate::read::cell::{MAX_LINE, Place, decode};
+use crate::read::files::Opened;
+use crate::read::tables::{CatalogueTable, HistoriesTable};
 use crate::{Error, Event};
 
 /// `userId,movieId,rating,timestamp`.

@@ -1,11 +1,9 @@
 //! The text files without quoting: 100K's `u.*` and the `.dat` files.
 
-use std::borrow::Cow;
-
-use super::cell::{MAX_LINE, Place, decode};
-use super::files::Opened;
-use super::tables::{CatalogueTable, HistoriesTable};
 use crate::error::quote;
+use crate::read::cell::Place;
+use crate::read::files::{Opened, for_each_line};
+use crate::read::tables::{CatalogueTable, HistoriesTable};
 use crate::{Error, Event};
 
 /// `user item rating timestamp`, with this between them.
@@ -107,43 +105,6 @@ pub(super) fn read_movies_dat(
         };
         catalogue.add_item(start, id, title, genres.split('|'))
     })
-}
-
-/// Call `read` with the place of the first column and the text of every line that is not blank.
-fn for_each_line(
-    file: &mut Opened<'_>,
-    mut read: impl FnMut(Place<'_>, &str) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut bytes = Vec::new();
-    let mut place = Place {
-        file: file.path,
-        line: 0,
-        column: 1,
-        name: "line",
-    };
-    while file.read_line(&mut bytes, MAX_LINE)? {
-        place.line += 1;
-        if bytes.len() > MAX_LINE {
-            let found = format!("more than {MAX_LINE} bytes without a line end");
-            return Err(place.error(found, "a line of a text file"));
-        }
-        let mut line = decode(&bytes);
-        if place.line == 1 {
-            line = without_byte_order_mark(line);
-        }
-        let line = line.strip_suffix('\r').unwrap_or(&line);
-        if !line.trim().is_empty() {
-            read(place, line)?;
-        }
-    }
-    Ok(())
-}
-
-fn without_byte_order_mark(line: Cow<'_, str>) -> Cow<'_, str> {
-    match line.strip_prefix('\u{feff}') {
-        Some(rest) => Cow::Owned(rest.to_string()),
-        None => line,
-    }
 }
 
 fn split_line<'t, const N: usize>(

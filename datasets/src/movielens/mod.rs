@@ -16,19 +16,15 @@
 //! Events of a person are put in time order. Half of MovieLens 1M's neighbours share a second, so
 //! the order of the file decides among them, and the same file always gives the same order.
 
-mod cell;
 mod csv;
 mod delimited;
-mod files;
 mod parquet;
-mod tables;
 
 use std::path::Path;
 use std::time::Instant;
 
-use files::Files;
-use tables::{CatalogueTable, HistoriesTable};
-
+use crate::read::files::Files;
+use crate::read::tables::{CatalogueTable, HistoriesTable};
 use crate::{Dataset, Error};
 
 /// How the files of a MovieLens release are laid out.
@@ -57,6 +53,11 @@ impl Layout {
         }
     }
 
+    pub(crate) fn of(files: &Files) -> Option<Self> {
+        let is_here = |layout: &Self| files.has(layout.ratings_names());
+        Self::ALL.into_iter().find(is_here)
+    }
+
     fn items_names(self) -> &'static [&'static str] {
         match self {
             Self::HundredK => &["u.item"],
@@ -73,10 +74,11 @@ const RANKS_NAME: &str = "ratings.rank.dat";
 ///
 /// # Errors
 ///
-/// [`Error::NotMovieLens`] if no layout fits; it says what is there instead. [`Error::Read`] or
+/// [`Error::UnknownLayout`] if no layout fits; it says what is there instead. [`Error::Read`] or
 /// [`Error::Damaged`] if the folder or zip cannot be read.
 pub fn detect(path: &Path) -> Result<Layout, Error> {
-    Ok(Files::open(path)?.layout)
+    let files = Files::open(path)?;
+    Layout::of(&files).ok_or_else(|| files.unknown_layout())
 }
 
 /// Read a MovieLens release from its folder or its zip.
@@ -103,9 +105,15 @@ pub fn detect(path: &Path) -> Result<Layout, Error> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn load(path: &Path) -> Result<Dataset, Error> {
+    let files = Files::open(path)?;
+    match Layout::of(&files) {
+        Some(layout) => read(files, layout),
+        None => Err(files.unknown_layout()),
+    }
+}
+
+pub(crate) fn read(mut files: Files, layout: Layout) -> Result<Dataset, Error> {
     let started = Instant::now();
-    let mut files = Files::open(path)?;
-    let layout = files.layout;
     let ratings = files.require(layout.ratings_names())?;
     let items = files.require(layout.items_names())?;
 

@@ -10,10 +10,10 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 
-use super::cell::Place;
-use super::files::Opened;
-use super::tables::{CatalogueTable, HistoriesTable};
 use crate::error::quote;
+use crate::read::cell::Place;
+use crate::read::files::Opened;
+use crate::read::tables::{CatalogueTable, HistoriesTable};
 use crate::{Error, Event};
 
 /// `user_id, movie_id, rating, timestamp`.

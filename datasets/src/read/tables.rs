@@ -12,7 +12,7 @@ const NO_GENRE: [&str; 2] = ["(no genres listed)", "unknown"];
 
 /// Items as they are read, with their genres still as names.
 #[derive(Default)]
-pub(super) struct CatalogueTable {
+pub(crate) struct CatalogueTable {
     items: Vec<(Item, Vec<String>)>,
     ids: HashSet<String>,
     genres: HashSet<String>,
@@ -20,24 +20,36 @@ pub(super) struct CatalogueTable {
 
 impl CatalogueTable {
     /// Know a genre even if no item has it.
-    pub(super) fn add_genre(&mut self, name: &str) {
+    pub(crate) fn add_genre(&mut self, name: &str) {
         if !NO_GENRE.contains(&name) && !self.genres.contains(name) {
             self.genres.insert(name.to_string());
         }
     }
 
-    pub(super) fn add_item<'g>(
+    pub(crate) fn add_item<'g>(
         &mut self,
         id_place: Place<'_>,
         id: &str,
         title: &str,
         genres: impl Iterator<Item = &'g str>,
     ) -> Result<(), Error> {
+        let (title, year) = titles::parse(title);
+        self.add_parsed_item(id_place, id, title, year, genres)
+    }
+
+    /// Like [`add_item`](Self::add_item), with a title that stands as it is meant.
+    pub(crate) fn add_parsed_item<'g>(
+        &mut self,
+        id_place: Place<'_>,
+        id: &str,
+        title: String,
+        year: Option<u16>,
+        genres: impl Iterator<Item = &'g str>,
+    ) -> Result<(), Error> {
         let id = id_place.item(id)?;
         if !self.ids.insert(id.to_string()) {
             return Err(id_place.error(quote(id), "an id that no earlier line has"));
         }
-        let (title, year) = titles::parse(title);
         if title.is_empty() {
             let place = Place {
                 column: id_place.column + 1,
@@ -67,7 +79,7 @@ impl CatalogueTable {
     }
 
     /// Number the genres in alphabetical order, so that all layouts of one release agree.
-    pub(super) fn finish(self, file: &Path) -> Result<Catalogue, Error> {
+    pub(crate) fn finish(self, file: &Path) -> Result<Catalogue, Error> {
         if self.items.is_empty() {
             return Err(Error::Empty {
                 file: file.to_path_buf(),
@@ -92,7 +104,7 @@ impl CatalogueTable {
 }
 
 /// Histories as they are read, in file order.
-pub(super) struct HistoriesTable<'a> {
+pub(crate) struct HistoriesTable<'a> {
     catalogue: &'a Catalogue,
     histories: Vec<History>,
     by_user: HashMap<String, usize>,
@@ -101,7 +113,7 @@ pub(super) struct HistoriesTable<'a> {
 }
 
 impl<'a> HistoriesTable<'a> {
-    pub(super) fn new(catalogue: &'a Catalogue) -> Self {
+    pub(crate) fn new(catalogue: &'a Catalogue) -> Self {
         Self {
             catalogue,
             histories: Vec::new(),
@@ -111,12 +123,12 @@ impl<'a> HistoriesTable<'a> {
     }
 
     /// The position of an item of the catalogue.
-    pub(super) fn find_item(&self, place: Place<'_>, id: &str) -> Result<u32, Error> {
+    pub(crate) fn find_item(&self, place: Place<'_>, id: &str) -> Result<u32, Error> {
         let unlisted = || place.error(quote(id), "the id of an item in the list of items");
         self.catalogue.find(place.item(id)?).ok_or_else(unlisted)
     }
 
-    pub(super) fn add_event(&mut self, user: &str, event: Event) {
+    pub(crate) fn add_event(&mut self, user: &str, event: Event) {
         if self
             .histories
             .get(self.latest)
@@ -127,7 +139,7 @@ impl<'a> HistoriesTable<'a> {
         self.histories[self.latest].events.push(event);
     }
 
-    pub(super) fn finish(mut self, file: &Path) -> Result<Vec<History>, Error> {
+    pub(crate) fn finish(mut self, file: &Path) -> Result<Vec<History>, Error> {
         if self.histories.is_empty() {
             return Err(Error::Empty {
                 file: file.to_path_buf(),

@@ -8,7 +8,7 @@ use crate::dataset::RATINGS;
 use crate::error::quote;
 
 /// Longest line or CSV record that is read, in bytes, so that a broken file cannot fill memory.
-pub(super) const MAX_LINE: usize = 1 << 20;
+pub(crate) const MAX_LINE: usize = 1 << 20;
 
 /// Longest id of a person or an item, in bytes.
 const MAX_ID: usize = 256;
@@ -18,17 +18,17 @@ const MAX_TIMESTAMP: i64 = 253_402_300_799;
 
 /// Where in which file something stands.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) file: &'a Path,
+pub(crate) struct Place<'a> {
+    pub(crate) file: &'a Path,
     /// From 1.
-    pub(super) line: u64,
+    pub(crate) line: u64,
     /// From 1.
-    pub(super) column: usize,
-    pub(super) name: &'static str,
+    pub(crate) column: usize,
+    pub(crate) name: &'static str,
 }
 
 impl Place<'_> {
-    pub(super) fn error(&self, found: impl Into<String>, expected: impl Into<String>) -> Error {
+    pub(crate) fn error(&self, found: impl Into<String>, expected: impl Into<String>) -> Error {
         Error::Row {
             file: self.file.to_path_buf(),
             line: self.line,
@@ -40,20 +40,20 @@ impl Place<'_> {
     }
 
     /// A person's id. What is wrong with it is told without quoting it.
-    pub(super) fn user<'t>(&self, text: &'t str) -> Result<&'t str, Error> {
+    pub(crate) fn user<'t>(&self, text: &'t str) -> Result<&'t str, Error> {
         self.id(text, |text| format!("{} bytes", text.len()))
     }
 
     /// An item's id.
-    pub(super) fn item<'t>(&self, text: &'t str) -> Result<&'t str, Error> {
+    pub(crate) fn item<'t>(&self, text: &'t str) -> Result<&'t str, Error> {
         self.id(text, quote)
     }
 
-    pub(super) fn rating(&self, text: &str) -> Result<f32, Error> {
+    pub(crate) fn rating(&self, text: &str) -> Result<f32, Error> {
         self.checked_rating(text.trim().parse().ok(), || quote(text))
     }
 
-    pub(super) fn checked_rating(
+    pub(crate) fn checked_rating(
         &self,
         rating: Option<f32>,
         found: impl FnOnce() -> String,
@@ -63,11 +63,11 @@ impl Place<'_> {
             .ok_or_else(|| self.error(found(), "a number from 0.5 to 5"))
     }
 
-    pub(super) fn timestamp(&self, text: &str) -> Result<i64, Error> {
+    pub(crate) fn timestamp(&self, text: &str) -> Result<i64, Error> {
         self.checked_timestamp(text.trim().parse().ok(), || quote(text))
     }
 
-    pub(super) fn checked_timestamp(
+    pub(crate) fn checked_timestamp(
         &self,
         timestamp: Option<i64>,
         found: impl FnOnce() -> String,
@@ -88,7 +88,7 @@ impl Place<'_> {
 
 /// Text as UTF-8, or as latin-1 if it is not UTF-8. Latin-1 with an accent is never UTF-8 in
 /// practice: it would need two special characters side by side in just the right ranges.
-pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
+pub(crate) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     match str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => encoding_rs::mem::decode_latin1(bytes),

@@ -1,5 +1,6 @@
-//! The files of a release: in a folder or a zip, plain or gzipped.
+//! The files of a dataset: in a folder or a zip, plain or gzipped.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -9,15 +10,15 @@ use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
-use super::Layout;
-use crate::Error;
+use super::cell::{MAX_LINE, Place, decode};
 use crate::hash::hex;
+use crate::movielens::Layout;
+use crate::{Error, sequences};
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// A folder or zip in which a layout was recognised.
-pub(super) struct Files {
-    pub(super) layout: Layout,
+/// A folder or zip in which some layout was recognised.
+pub(crate) struct Files {
     path: PathBuf,
     /// Path inside the folder or zip, by file name.
     names: BTreeMap<String, String>,
@@ -27,22 +28,22 @@ pub(super) struct Files {
 }
 
 /// One file of [`Files`].
-pub(super) struct Member {
+pub(crate) struct Member {
     /// Where it is, for messages; inside a zip, the zip's path comes first.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     name: String,
 }
 
 /// An open file, unpacked as it is read.
-pub(super) struct Opened<'a> {
-    pub(super) path: &'a Path,
+pub(crate) struct Opened<'a> {
+    pub(crate) path: &'a Path,
     reader: &'a mut dyn BufRead,
     /// Whether an error while reading means that the packed bytes are damaged.
     is_packed: bool,
 }
 
 impl Files {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
         let (zip, folders) = if metadata.is_dir() {
             (None, vec![list_folder(path)?])
@@ -51,25 +52,29 @@ impl Files {
             let folders = zip_folders(&zip);
             (Some(zip), folders)
         };
-        for names in &folders {
-            for layout in Layout::ALL {
-                if find(names, layout.ratings_names()).is_some() {
-                    let (path, names) = (path.to_path_buf(), names.clone());
-                    return Ok(Self {
-                        layout,
-                        path,
-                        names,
-                        zip,
-                        hash: Sha256::new(),
-                    });
-                }
-            }
+        match folders.iter().find(|names| is_known(names)) {
+            Some(names) => Ok(Self {
+                path: path.to_path_buf(),
+                names: names.clone(),
+                zip,
+                hash: Sha256::new(),
+            }),
+            None => Err(unknown_layout(path, &folders)),
         }
-        Err(not_movielens(path, &folders))
+    }
+
+    /// Whether there is a file with one of these names, plain or gzipped.
+    pub(crate) fn has(&self, wanted: &[&str]) -> bool {
+        find(&self.names, wanted).is_some()
+    }
+
+    /// The error for a layout other than the one that was asked for.
+    pub(crate) fn unknown_layout(&self) -> Error {
+        unknown_layout(&self.path, std::slice::from_ref(&self.names))
     }
 
     /// What a dataset of these files is called: the folder's or archive's name.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         // An absolute path has a name even where the one given is `.`.
         let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let name = if self.zip.is_some() {
@@ -78,13 +83,13 @@ impl Files {
             path.file_name()
         };
         name.map_or_else(
-            || "movielens".to_string(),
+            || "dataset".to_string(),
             |name| name.to_string_lossy().into_owned(),
         )
     }
 
     /// The first file with one of these names, plain or gzipped.
-    pub(super) fn require(&self, wanted: &[&str]) -> Result<Member, Error> {
+    pub(crate) fn require(&self, wanted: &[&str]) -> Result<Member, Error> {
         let missing = || Error::MissingFile {
             path: self.path.clone(),
             expected: wanted
@@ -99,7 +104,7 @@ impl Files {
     }
 
     /// Read a file, unpacked; its bytes count towards the [`fingerprint`](Self::fingerprint).
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &mut self,
         member: &Member,
         read: impl FnOnce(&mut Opened<'_>) -> Result<T, Error>,
@@ -121,14 +126,19 @@ impl Files {
     }
 
     /// One SHA-256 for all files that were read, in that order.
-    pub(super) fn fingerprint(self) -> String {
+    pub(crate) fn fingerprint(self) -> String {
         hex(&self.hash.finalize())
     }
 }
 
 impl Member {
-    pub(super) fn is_called(&self, name: &str) -> bool {
-        without_gz(&self.name) == name
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.plain_name() == name
+    }
+
+    /// The name, without `.gz` behind it.
+    pub(crate) fn plain_name(&self) -> &str {
+        without_gz(&self.name)
     }
 }
 
@@ -136,7 +146,7 @@ impl Opened<'_> {
     /// Read the next line, without its line feed, into `line`. Returns false at the end.
     ///
     /// A line that exceeds `max` bytes is cut there; its length then says so.
-    pub(super) fn read_line(&mut self, line: &mut Vec<u8>, max: usize) -> Result<bool, Error> {
+    pub(crate) fn read_line(&mut self, line: &mut Vec<u8>, max: usize) -> Result<bool, Error> {
         line.clear();
         let n_read = Read::take(&mut *self.reader, max as u64 + 1)
             .read_until(b'\n', line)
@@ -147,7 +157,7 @@ impl Opened<'_> {
         Ok(n_read > 0)
     }
 
-    pub(super) fn error(&self, source: io::Error) -> Error {
+    pub(crate) fn error(&self, source: io::Error) -> Error {
         if self.is_packed {
             Error::Damaged {
                 file: self.path.to_path_buf(),
@@ -210,6 +220,43 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
+/// Call `read` with the place of the first column and the text of every line that is not blank.
+pub(crate) fn for_each_line(
+    file: &mut Opened<'_>,
+    mut read: impl FnMut(Place<'_>, &str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut bytes = Vec::new();
+    let mut place = Place {
+        file: file.path,
+        line: 0,
+        column: 1,
+        name: "line",
+    };
+    while file.read_line(&mut bytes, MAX_LINE)? {
+        place.line += 1;
+        if bytes.len() > MAX_LINE {
+            let found = format!("more than {MAX_LINE} bytes without a line end");
+            return Err(place.error(found, "a line of a text file"));
+        }
+        let mut line = decode(&bytes);
+        if place.line == 1 {
+            line = without_byte_order_mark(line);
+        }
+        let line = line.strip_suffix('\r').unwrap_or(&line);
+        if !line.trim().is_empty() {
+            read(place, line)?;
+        }
+    }
+    Ok(())
+}
+
+fn without_byte_order_mark(line: Cow<'_, str>) -> Cow<'_, str> {
+    match line.strip_prefix('\u{feff}') {
+        Some(rest) => Cow::Owned(rest.to_string()),
+        None => line,
+    }
+}
+
 fn list_folder(path: &Path) -> Result<BTreeMap<String, String>, Error> {
     let entries = fs::read_dir(path).map_err(|source| read_error(path, source))?;
     let mut names = BTreeMap::new();
@@ -234,7 +281,7 @@ fn open_zip(path: &Path) -> Result<ZipArchive<BufReader<File>>, Error> {
         });
     }
     if magic != *b"PK" {
-        return Err(Error::NotMovieLens {
+        return Err(Error::UnknownLayout {
             path: path.to_path_buf(),
             found: "a file that is no zip".to_string(),
             advice: "give the folder that the file is in, or the zip".to_string(),
@@ -279,11 +326,18 @@ fn find<'a>(names: &'a BTreeMap<String, String>, wanted: &[&str]) -> Option<&'a 
         .map(String::as_str)
 }
 
+/// Whether these files have the names of any layout.
+fn is_known(names: &BTreeMap<String, String>) -> bool {
+    let mut layouts = Layout::ALL.iter().map(|layout| layout.ratings_names());
+    layouts.any(|wanted| find(names, wanted).is_some())
+        || find(names, &sequences::ITEMS_NAMES).is_some()
+}
+
 fn without_gz(name: &str) -> &str {
     name.strip_suffix(".gz").unwrap_or(name)
 }
 
-fn not_movielens(path: &Path, folders: &[BTreeMap<String, String>]) -> Error {
+fn unknown_layout(path: &Path, folders: &[BTreeMap<String, String>]) -> Error {
     const N_SHOWN: usize = 5;
     let mut found: Vec<&str> = folders
         .iter()
@@ -301,14 +355,14 @@ fn not_movielens(path: &Path, folders: &[BTreeMap<String, String>]) -> Error {
         Some(better) => format!("did you mean {}?", better.display()),
         None => "give the folder that these files are in".to_string(),
     };
-    Error::NotMovieLens {
+    Error::UnknownLayout {
         path: path.to_path_buf(),
         found,
         advice,
     }
 }
 
-/// A folder or zip right below `path`, or the folder above, that does hold MovieLens.
+/// A folder or zip right below `path`, or the folder above, that does hold a dataset.
 fn better_path(path: &Path) -> Option<PathBuf> {
     let below = fs::read_dir(path)
         .ok()?
@@ -323,14 +377,7 @@ fn better_path(path: &Path) -> Option<PathBuf> {
             true => list_folder(candidate).map(|names| vec![names]),
             false => open_zip(candidate).map(|zip| zip_folders(&zip)),
         };
-        folders.is_ok_and(|folders| {
-            let is_known = |names| {
-                Layout::ALL
-                    .iter()
-                    .any(|l| find(names, l.ratings_names()).is_some())
-            };
-            folders.iter().any(is_known)
-        })
+        folders.is_ok_and(|folders| folders.iter().any(is_known))
     })
 }
 
