@@ -1,21 +1,21 @@
 //! The contenders, on the same users and the same protocol.
 
 use burn::tensor::Device;
-use datasets::Event;
+use datasets::{Event, ItemIndex};
 use llm::ranking::{BeamConfig, CachedReader, Normalisation, ReadForest, TokenForest, beam_search};
 use llm::{LanguageModel, Tokenizer};
 use llm_fusion::UserLlm;
 use serde::{Deserialize, Serialize};
 use user_encoder::UserEncoder;
 
-use crate::metrics::{Figure, mrr, ndcg_at, recall_at};
-use crate::pretrain::{item_scores, seen};
+use crate::metrics::{Figure, mrr, ndcg_at, rank, recall_at};
+use crate::ranking::{RankingConfig, left_out, rank_targets};
 use crate::recommend::top;
 use crate::tune::{Tasks, Trunks, guess_genres, rank_titles};
 use crate::{Error, Monitor, Prepared, RunConfig};
 
 /// Items that a contender recommends to each user.
-const K: usize = 10;
+pub const K: usize = 10;
 
 /// What one contender answered, user by user in the order of [`Prepared::test_users`].
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,9 @@ pub struct Answered {
     pub name: String,
     /// Items, best first.
     pub recommended: Vec<Vec<usize>>,
+    /// Rank of the true next item among all candidates, where the contender scores every one of
+    /// them; `None` where it lists the best only.
+    pub ranks: Option<Vec<usize>>,
     /// Favourite genres; `None` where the contender does not answer that question.
     pub genres: Option<Vec<usize>>,
 }
@@ -43,6 +46,8 @@ pub struct Row {
     pub ndcg_10: Figure,
     /// Reciprocal rank within the first 10.
     pub mrr_10: Figure,
+    /// Reciprocal rank among all candidates, where the contender ranks all.
+    pub mrr: Option<Figure>,
     /// Accuracy on the favourite genre.
     pub genre: Option<Figure>,
 }
@@ -75,15 +80,10 @@ impl<'a> Questions<'a> {
     }
 
     fn excluded(&self, config: &RunConfig) -> Vec<Vec<usize>> {
-        self.histories
-            .iter()
-            .map(|history| {
-                if config.evaluation.exclude_seen {
-                    seen(history)
-                } else {
-                    Vec::new()
-                }
-            })
+        let exclude_seen = config.evaluation.exclude_seen;
+        let questions = self.histories.iter().zip(&self.targets);
+        questions
+            .map(|(history, &target)| left_out(history, target as ItemIndex, exclude_seen))
             .collect()
     }
 }
@@ -103,7 +103,7 @@ pub fn protocol(prepared: &Prepared, config: &RunConfig) -> String {
         dataset.name,
         dataset.catalogue.len(),
         if config.evaluation.exclude_seen {
-            "left out"
+            "left out (but never the target)"
         } else {
             "kept"
         },
@@ -116,17 +116,13 @@ pub fn protocol(prepared: &Prepared, config: &RunConfig) -> String {
 /// A contender's row.
 pub fn score(prepared: &Prepared, answered: &Answered) -> Row {
     let questions = Questions::new(prepared);
-    let ranks: Vec<Option<usize>> = answered
-        .recommended
-        .iter()
-        .zip(&questions.targets)
-        .map(|(items, target)| {
-            items
-                .iter()
-                .position(|item| item == target)
-                .map(|at| at + 1)
-        })
-        .collect();
+    let places = answered.recommended.iter().zip(&questions.targets);
+    let ranks: Vec<Option<usize>> = match &answered.ranks {
+        Some(ranks) => ranks.iter().copied().map(Some).collect(),
+        None => places
+            .map(|(items, target)| Some(items.iter().position(|item| item == target)? + 1))
+            .collect(),
+    };
     let figure = |metric: &dyn Fn(Option<usize>) -> f64| {
         Figure::of(&ranks.iter().map(|&rank| metric(rank)).collect::<Vec<_>>())
     };
@@ -144,7 +140,8 @@ pub fn score(prepared: &Prepared, answered: &Answered) -> Row {
         recall_5: figure(&|rank| recall_at(rank, 5)),
         recall_10: figure(&|rank| recall_at(rank, K)),
         ndcg_10: figure(&|rank| ndcg_at(rank, K)),
-        mrr_10: figure(&mrr),
+        mrr_10: figure(&|rank| mrr(rank.filter(|&rank| rank <= K))),
+        mrr: answered.ranks.as_ref().map(|_| figure(&mrr)),
         genre,
     }
 }
@@ -167,16 +164,18 @@ pub fn popularity(prepared: &Prepared, config: &RunConfig) -> Answered {
         }
     }
     let questions = Questions::new(prepared);
-    let recommended = questions
+    let (recommended, ranks) = questions
         .excluded(config)
         .iter()
-        .map(|excluded| top(&counts, excluded, K))
-        .collect();
+        .zip(&questions.targets)
+        .map(|(excluded, &target)| (top(&counts, excluded, K), rank(&counts, target, excluded)))
+        .unzip();
     let favourite = (0..genres.len()).max_by_key(|&genre| genres[genre]);
     let favourite = favourite.filter(|&genre| genres[genre] > 0);
     Answered {
         name: "popularity, majority genre".into(),
         recommended,
+        ranks: Some(ranks),
         genres: favourite.map(|genre| vec![genre; questions.targets.len()]),
     }
 }
@@ -188,28 +187,27 @@ pub fn encoder(
     encoder: &UserEncoder,
     device: &Device,
 ) -> Answered {
-    let questions = Questions::new(prepared);
-    let excluded = questions.excluded(config);
+    let split = prepared.split();
+    let users = prepared.test_users.iter();
+    let questions: Vec<_> = users.filter_map(|&user| split.test(user)).collect();
+    let batch_size = config.evaluation.batch_size;
+    let how = RankingConfig {
+        exclude_seen: config.evaluation.exclude_seen,
+        batch_size,
+        k: K,
+    };
+    let ranking = rank_targets(prepared, encoder, &questions, how, device);
     let genre_head = config
         .encoder
         .modalities
         .iter()
         .position(|modality| modality.name == "genres");
-    let mut recommended = Vec::new();
     let mut genres = Vec::new();
-    let n = config.evaluation.batch_size;
-    for (histories, excluded) in questions.histories.chunks(n).zip(excluded.chunks(n)) {
-        let scores = item_scores(prepared, encoder, histories, device);
-        recommended.extend(
-            scores
+    if let Some(head) = genre_head {
+        for questions in questions.chunks(batch_size) {
+            let latest: Vec<&[Event]> = questions
                 .iter()
-                .zip(excluded)
-                .map(|(scores, seen)| top(scores, seen, K)),
-        );
-        if let Some(head) = genre_head {
-            let latest: Vec<&[Event]> = histories
-                .iter()
-                .map(|history| prepared.batcher.latest(history))
+                .map(|(history, _)| prepared.batcher.latest(history))
                 .collect();
             let logits = encoder.next_event_logits(&prepared.batcher.batch(&latest, device), head);
             let [batch, vocab_size] = logits.dims();
@@ -222,7 +220,8 @@ pub fn encoder(
     }
     Answered {
         name: "user encoder, its own heads".into(),
-        recommended,
+        recommended: ranking.best,
+        ranks: Some(ranking.ranks),
         genres: genre_head.is_some().then_some(genres),
     }
 }
@@ -313,6 +312,7 @@ pub fn text_prompt(
     Ok(Answered {
         name: format!("text prompt, last {n_events} events, zero-shot"),
         recommended,
+        ranks: None,
         genres: Some(genres),
     })
 }
@@ -335,9 +335,11 @@ pub fn user_llm(
     let mut recommended = Vec::new();
     let mut genres = Vec::new();
     monitor.begin(name, 0, questions.histories.len());
-    for histories in questions.histories.chunks(config.evaluation.batch_size) {
+    let excluded = questions.excluded(config);
+    let n = config.evaluation.batch_size;
+    for (histories, excluded) in questions.histories.chunks(n).zip(excluded.chunks(n)) {
         recommended.extend(rank_titles(
-            model, tasks, prepared, config, &trunks, histories,
+            model, tasks, prepared, config, &trunks, histories, excluded,
         ));
         let guessed = guess_genres(model, tasks, prepared, &trunks, histories);
         genres.extend(
@@ -351,6 +353,7 @@ pub fn user_llm(
     Ok(Answered {
         name: name.to_string(),
         recommended,
+        ranks: None,
         genres: Some(genres),
     })
 }

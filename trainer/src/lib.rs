@@ -20,6 +20,7 @@ mod monitor;
 mod prepared;
 mod pretrain;
 mod prompts;
+pub mod ranking;
 pub mod recommend;
 pub mod report;
 mod run_folder;

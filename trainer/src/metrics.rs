@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering::Less;
 
-/// 1-based rank of `target` among the scored items, those in `excluded` (ascending) left out; the
+/// 1-based rank of `target` among the scored items, those in `excluded` (each once) left out; the
 /// target itself is never left out.
 ///
 /// Ties are counted against the target: an item of equal score stands before it. So a model that
@@ -10,19 +10,16 @@ use std::cmp::Ordering::Less;
 ///
 /// # Panics
 ///
-/// Panics if `target` is not among the scores.
-pub fn rank(scores: &[f32], target: usize, excluded: &[usize]) -> Option<usize> {
+/// Panics if `target` or an excluded item is not among the scores.
+pub fn rank(scores: &[f32], target: usize, excluded: &[usize]) -> usize {
     let own = scores[target];
-    let before = scores
+    let is_before = |score: f32| score.partial_cmp(&own) != Some(Less);
+    // The target counts itself.
+    let all = scores.iter().filter(|&&score| is_before(score)).count();
+    let excluded = excluded
         .iter()
-        .enumerate()
-        .filter(|&(item, &score)| {
-            item != target
-                && score.partial_cmp(&own) != Some(Less)
-                && excluded.binary_search(&item).is_err()
-        })
-        .count();
-    Some(before + 1)
+        .filter(|&&item| item != target && is_before(scores[item]));
+    all - excluded.count()
 }
 
 /// Whether the target is among the first `k`: 1 or 0. `None` is a target that was not ranked.
@@ -115,17 +112,18 @@ mod tests {
     #[test]
     fn a_rank_counts_better_items_and_ties_but_not_excluded_ones() {
         let scores = [0.9, 0.5, 0.7, 0.5, 0.1];
-        assert_eq!(rank(&scores, 1, &[]), Some(4));
-        assert_eq!(rank(&scores, 1, &[0, 3]), Some(2));
-        assert_eq!(rank(&scores, 0, &[0]), Some(1));
+        assert_eq!(rank(&scores, 1, &[]), 4);
+        assert_eq!(rank(&scores, 1, &[0, 3]), 2);
+        assert_eq!(rank(&scores, 0, &[0]), 1);
+        assert_eq!(rank(&scores, 4, &[0, 2, 4]), 3);
     }
 
     #[test]
     fn scores_that_are_no_numbers_never_help() {
         let nan = f32::NAN;
-        assert_eq!(rank(&[nan, nan, nan], 1, &[]), Some(3));
-        assert_eq!(rank(&[0.1, nan, 0.2], 1, &[]), Some(3));
-        assert_eq!(rank(&[0.1, 0.5, nan], 1, &[]), Some(2));
+        assert_eq!(rank(&[nan, nan, nan], 1, &[]), 3);
+        assert_eq!(rank(&[0.1, nan, 0.2], 1, &[]), 3);
+        assert_eq!(rank(&[0.1, 0.5, nan], 1, &[]), 2);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use user_encoder::UserEncoder;
 
+use crate::metrics::ndcg_at;
 use crate::prepared::sample;
+use crate::ranking::{RankingConfig, rank_targets};
 use crate::train::{Objective, Outcome, Session, Stage, mix, train};
 use crate::{Error, EventBatcher, Prepared, RunConfig, TrainingConfig};
 
@@ -44,6 +46,7 @@ struct NextEvent<'a> {
     windows: Windows,
     validation_users: Vec<usize>,
     batch_size: usize,
+    ranking: RankingConfig,
 }
 
 impl<'a> NextEvent<'a> {
@@ -67,6 +70,11 @@ impl<'a> NextEvent<'a> {
             ),
             validation_users: sample(&users, validation_users, config.seed),
             batch_size,
+            ranking: RankingConfig {
+                exclude_seen: config.evaluation.exclude_seen,
+                batch_size: config.evaluation.batch_size,
+                k: 0,
+            },
         }
     }
 }
@@ -88,20 +96,11 @@ impl Objective<UserEncoder> for NextEvent<'_> {
     fn validate(&mut self, encoder: &UserEncoder) -> f64 {
         let split = self.split;
         let device = self.device.clone().without_autodiff();
-        let mut sum = 0.0;
-        for users in self.validation_users.chunks(128) {
-            let parts: Vec<(&[Event], &Event)> = users
-                .iter()
-                .filter_map(|&user| split.validation(user))
-                .collect();
-            let histories: Vec<&[Event]> = parts.iter().map(|(history, _)| *history).collect();
-            let scores = item_scores(self.prepared, encoder, &histories, &device);
-            for ((history, target), scores) in parts.iter().zip(scores) {
-                let rank = crate::metrics::rank(&scores, target.item as usize, &seen(history));
-                sum += crate::metrics::ndcg_at(rank, 10);
-            }
-        }
-        sum / self.validation_users.len() as f64
+        let users = self.validation_users.iter();
+        let questions: Vec<_> = users.filter_map(|&user| split.validation(user)).collect();
+        let ranking = rank_targets(self.prepared, encoder, &questions, self.ranking, &device);
+        let ranks = ranking.ranks.into_iter();
+        ranks.map(|rank| ndcg_at(Some(rank), 10)).sum::<f64>() / questions.len() as f64
     }
 
     fn validation_name(&self) -> &'static str {

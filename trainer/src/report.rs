@@ -183,6 +183,7 @@ mod tests {
             recall_10: figure(0.2),
             ndcg_10: figure(0.11),
             mrr_10: figure(0.08),
+            mrr: None,
             genre: genre.map(figure),
         }
     }
@@ -240,6 +241,7 @@ protocol
         let answered = Answered {
             name: "made up".into(),
             recommended: vec![vec![(target + 1) % 19, target]; 5],
+            ranks: None,
             genres: None,
         };
         let text = person(&prepared, &config, &titles, &[answered], 1);

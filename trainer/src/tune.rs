@@ -9,8 +9,9 @@ use llm_fusion::{AnswerLoss, AnswerTargets, Trunk, UserLlm, UserReader};
 use user_encoder::UserEncoder;
 
 use crate::prepared::sample;
-use crate::pretrain::{Windows, item_scores, seen};
+use crate::pretrain::{Windows, item_scores};
 use crate::prompts::Answers;
+use crate::ranking::left_out;
 use crate::train::{Objective, Outcome, Session, Stage, train};
 use crate::{Error, Prepared, RunConfig, TuningConfig};
 
@@ -300,6 +301,11 @@ impl Objective<UserLlm> for Answering<'_> {
                 .filter_map(|&user| split.validation(user))
                 .collect();
             let histories: Vec<&[Event]> = parts.iter().map(|(history, _)| *history).collect();
+            let exclude_seen = self.config.evaluation.exclude_seen;
+            let excluded: Vec<Vec<usize>> = parts
+                .iter()
+                .map(|(history, target)| left_out(history, target.item, exclude_seen))
+                .collect();
             let ranked = rank_titles(
                 model,
                 self.tasks,
@@ -307,6 +313,7 @@ impl Objective<UserLlm> for Answering<'_> {
                 self.config,
                 &trunks,
                 &histories,
+                &excluded,
             );
             for ((_, target), ranked) in parts.iter().zip(ranked) {
                 let at = ranked.iter().position(|&item| item == target.item as usize);
@@ -321,7 +328,7 @@ impl Objective<UserLlm> for Answering<'_> {
     }
 }
 
-/// The ten likeliest next items of each history, by the fused model.
+/// The ten likeliest next items of each history that are not excluded, by the fused model.
 pub(crate) fn rank_titles(
     model: &UserLlm,
     tasks: &Tasks,
@@ -329,17 +336,8 @@ pub(crate) fn rank_titles(
     config: &RunConfig,
     trunks: &Trunks,
     histories: &[&[Event]],
+    excluded: &[Vec<usize>],
 ) -> Vec<Vec<usize>> {
-    let excluded = histories
-        .iter()
-        .map(|history| {
-            if config.evaluation.exclude_seen {
-                seen(history)
-            } else {
-                Vec::new()
-            }
-        })
-        .collect::<Vec<_>>();
     let search = BeamConfig {
         width: config.evaluation.beam_width,
         k: 10,
@@ -348,7 +346,7 @@ pub(crate) fn rank_titles(
     let trunk = trunks.next_item.as_ref();
     let task = &tasks.next_item;
     sequences(ask(
-        model, task, prepared, trunk, histories, &excluded, &search,
+        model, task, prepared, trunk, histories, excluded, &search,
     ))
 }
 

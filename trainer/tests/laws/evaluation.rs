@@ -65,6 +65,7 @@ fn answered(config: &RunConfig, items: impl Fn(usize) -> Vec<usize>) -> (evaluat
     let answered = Answered {
         name: "made up".into(),
         recommended: recommended.collect(),
+        ranks: None,
         genres: None,
     };
     (
@@ -115,6 +116,7 @@ fn right_genres_score_one() {
     let answered = Answered {
         name: "made up".into(),
         recommended,
+        ranks: None,
         genres: Some(genres),
     };
     assert_eq!(
@@ -166,7 +168,7 @@ fn the_protocol_names_split_candidates_filter_users_and_seed() {
     assert_eq!(
         evaluate::protocol(&toy::prepared(&config), &config),
         "toy, leave-one-out (last event is the test), all 19 items are candidates, seen items left \
-         out, 5 of 12 users, none of whose genres were taught, history of the last 5 events, seed \
+         out (but never the target), 5 of 12 users, none of whose genres were taught, history of the last 5 events, seed \
          7; genre: the most frequent in that history; 95 % intervals over users"
     );
     let kept = toy::config(&["evaluation.exclude_seen=false"]);

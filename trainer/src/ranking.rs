@@ -1,0 +1,138 @@
+//! Where the true next item stands among all items, for any number of people.
+
+use burn::tensor::Device;
+use datasets::{Event, ItemIndex};
+use user_encoder::UserEncoder;
+
+use crate::Prepared;
+use crate::metrics::rank;
+use crate::pretrain::{item_logits, seen};
+use crate::recommend::top;
+
+/// What the encoder's item head makes of some histories.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ranking {
+    /// Rank of each target, from 1, among all items of the catalogue; [`rank`] says how equals
+    /// count.
+    pub ranks: Vec<usize>,
+    /// The best items of each history, best first.
+    pub best: Vec<Vec<usize>>,
+}
+
+/// How [`rank_targets`] ranks.
+#[derive(Clone, Copy, Debug)]
+pub struct RankingConfig {
+    /// Whether what a history holds already is left out; its target never is.
+    pub exclude_seen: bool,
+    /// Histories that are read at once. The figures do not depend on it.
+    pub batch_size: usize,
+    /// Items of [`Ranking::best`]; 0 leaves the lists empty.
+    pub k: usize,
+}
+
+/// Rank the whole catalogue after each history by the encoder's item head.
+///
+/// A batch's scores leave the device once, as one tile `[batch_size, items]`. A target's rank is a
+/// count over its row and nothing is sorted, so that reading the histories is what takes the time.
+///
+/// # Panics
+///
+/// Panics if `batch_size` is 0.
+pub fn rank_targets(
+    prepared: &Prepared,
+    encoder: &UserEncoder,
+    questions: &[(&[Event], &Event)],
+    config: RankingConfig,
+    device: &Device,
+) -> Ranking {
+    let mut ranking = Ranking::default();
+    for questions in questions.chunks(config.batch_size) {
+        let histories: Vec<&[Event]> = questions.iter().map(|(history, _)| *history).collect();
+        let logits = item_logits(prepared, encoder, &histories, device);
+        let [_, n_items] = logits.dims();
+        let scores = logits.into_data().convert::<f32>();
+        let scores = scores.as_slice::<f32>().expect("converted to f32");
+        for ((history, target), scores) in questions.iter().zip(scores.chunks(n_items)) {
+            let excluded = left_out(history, target.item, config.exclude_seen);
+            ranking
+                .ranks
+                .push(rank(scores, target.item as usize, &excluded));
+            ranking.best.push(top(scores, &excluded, config.k));
+        }
+    }
+    ranking
+}
+
+/// The items that a ranking after a history leaves out, ascending: what was seen, if that is left
+/// out at all, but never the target. Where people come back to a place, a target may have been seen
+/// before; leaving it out would make the question impossible.
+pub(crate) fn left_out(history: &[Event], target: ItemIndex, exclude_seen: bool) -> Vec<usize> {
+    if !exclude_seen {
+        return Vec::new();
+    }
+    let mut items = seen(history);
+    items.retain(|&item| item != target as usize);
+    items
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy;
+
+    fn questions(prepared: &Prepared) -> Vec<(&[Event], &Event)> {
+        let split = prepared.split();
+        split.users().filter_map(|user| split.test(user)).collect()
+    }
+
+    fn ranking(batch_size: usize, exclude_seen: bool) -> (Prepared, Ranking) {
+        let prepared = toy::prepared(&toy::config(&[]));
+        let device = Device::flex();
+        device.seed(5);
+        let encoder = prepared.new_encoder(&device);
+        let config = RankingConfig {
+            exclude_seen,
+            batch_size,
+            k: 4,
+        };
+        let ranking = rank_targets(&prepared, &encoder, &questions(&prepared), config, &device);
+        (prepared, ranking)
+    }
+
+    #[test]
+    fn the_same_ranks_and_lists_in_batches_of_1_7_and_256() {
+        let _alone = toy::alone();
+        let (_, one) = ranking(1, true);
+        assert_eq!(one.ranks.len(), 12);
+        assert!(one.ranks.iter().any(|&rank| rank != one.ranks[0]));
+        assert_eq!(one, ranking(7, true).1);
+        assert_eq!(one, ranking(256, true).1);
+    }
+
+    #[test]
+    fn a_target_is_in_the_list_exactly_where_its_rank_says() {
+        let _alone = toy::alone();
+        for exclude_seen in [true, false] {
+            let (prepared, ranking) = ranking(5, exclude_seen);
+            let questions = questions(&prepared);
+            for ((&rank, best), (_, target)) in
+                ranking.ranks.iter().zip(&ranking.best).zip(&questions)
+            {
+                let at = best.iter().position(|&item| item == target.item as usize);
+                assert_eq!(at.map(|at| at + 1), (rank <= 4).then_some(rank));
+            }
+        }
+    }
+
+    #[test]
+    fn leaving_out_what_was_seen_leaves_the_target() {
+        let events = [4, 2, 4, 0].map(|item| Event {
+            item,
+            rating: 3.0,
+            timestamp: 0,
+        });
+        assert_eq!(left_out(&events, 2, true), [0, 4]);
+        assert_eq!(left_out(&events, 3, true), [0, 2, 4]);
+        assert!(left_out(&events, 3, false).is_empty());
+    }
+}
