@@ -21,21 +21,18 @@
 # On macOS, and on Linux on ARM, the same lines work (DYLD_LIBRARY_PATH on macOS).
 set -euo pipefail
 
-VERSION=2.9.0
 CUDA_RUNTIME=12.8.90 # what the metadata of torch 2.9.0 asks for; CUPTI has the same number
 FILES=(lib/libc10.so lib/libtorch_cpu.so lib/libgomp.so.1 lib/libgomp.so lib/libcudart.so.12
   lib/libcupti.so.12 lib/libtorch.so include/torch/csrc/api/include/torch/torch.h)
 
-say() { echo "libtorch.sh: $*" >&2; }
 # `false` makes the caller's eval fail too.
 die() { say "error: $*"; echo false; exit 1; }
-
-cache=${USER_LLM_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set; set USER_LLM_CACHE instead}/.cache}/user-llm}
+source "$(dirname "$0")/torch.sh"
 dir=$cache/libtorch
 
 complete() {
   local file
-  [[ "$(cat "$1/build-version" 2>/dev/null)" == "$VERSION" ]] || return 1
+  [[ "$(cat "$1/build-version" 2>/dev/null)" == "$TORCH_VERSION" ]] || return 1
   for file in "${FILES[@]}"; do [[ -s "$1/$file" ]] || return 1; done
 }
 
@@ -43,19 +40,14 @@ if ! complete "$dir"; then
   [[ "$(uname -sm)" == "Linux x86_64" ]] ||
     die "this recipe is for Linux on x86-64, not '$(uname -sm)'; the head of this file says what to do here"
   command -v gcc >/dev/null || die "no gcc; on Debian: apt-get install gcc"
-  command -v python3 >/dev/null || die "no python3; on Debian: apt-get install python3 python3-pip"
-  python3 -m pip --version >/dev/null 2>&1 ||
-    die "python3 ($(command -v python3)) has no pip; on Debian: apt-get install python3-pip"
-  mkdir -p "$cache" || die "cannot make $cache; set USER_LLM_CACHE to a folder that can be written"
-  free=$(df -Pk "$cache" | awk 'NR == 2 { print $4 }')
-  ((free > 2 * 1024 * 1024)) ||
-    die "$cache has $((free / 1024)) MB free, 2,000 are needed; set USER_LLM_CACHE to a folder on a larger disk"
+  need_python
+  need_space 2000
 
   # Beside the final folder, so that the last step is one rename and a run that was cut short
   # leaves nothing that looks complete.
   tmp=$(mktemp -d "$cache/libtorch.XXXXXX")
   trap 'rm -rf "$tmp"' EXIT
-  say "fetching torch $VERSION and two CUDA libraries it links to (0.9 GB) ..."
+  say "fetching torch $TORCH_VERSION and two CUDA libraries it links to (0.9 GB) ..."
   # The C++ libraries are the same in the wheel for each Python, so this one need not match
   # the Python that runs pip.
   python3 -m pip download --quiet --no-deps --only-binary=:all: --dest "$tmp/wheels" \
@@ -63,9 +55,9 @@ if ! complete "$dir"; then
     --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \
     --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
     --platform manylinux_2_5_x86_64 --platform manylinux1_x86_64 \
-    "torch==$VERSION" "nvidia-cuda-runtime-cu12==$CUDA_RUNTIME" \
+    "torch==$TORCH_VERSION" "nvidia-cuda-runtime-cu12==$CUDA_RUNTIME" \
     "nvidia-cuda-cupti-cu12==$CUDA_RUNTIME" >&2 ||
-    die "pip could not fetch torch $VERSION (its message is above); is PyPI reached from here?"
+    die "pip could not fetch torch $TORCH_VERSION (its message is above); is PyPI reached from here?"
 
   say "unpacking ..."
   python3 - "$tmp" <<'PYTHON' || die "could not unpack the wheels"
@@ -96,7 +88,7 @@ PYTHON
   # torch-sys links to -ltorch, which in the wheel only pulls in the CUDA libraries.
   gcc -shared -o "$tmp/libtorch/lib/libtorch.so" -Wl,-soname,libtorch.so -x c /dev/null ||
     die "gcc could not make the stub libtorch.so"
-  echo "$VERSION" >"$tmp/libtorch/build-version"
+  echo "$TORCH_VERSION" >"$tmp/libtorch/build-version"
   complete "$tmp/libtorch" || die "the wheels lack one of: ${FILES[*]}"
 
   if complete "$dir"; then
@@ -105,7 +97,7 @@ PYTHON
     rm -rf "$dir"
     mv -T "$tmp/libtorch" "$dir" || die "could not move LibTorch to $dir"
   fi
-  say "LibTorch $VERSION is in $dir"
+  say "LibTorch $TORCH_VERSION is in $dir"
 fi
 
 [[ -z "${LIBTORCH_USE_PYTORCH+set}" ]] || echo "unset LIBTORCH_USE_PYTORCH" # it would win over LIBTORCH

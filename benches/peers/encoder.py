@@ -1,0 +1,132 @@
+"""The user encoder in eager PyTorch, as benches/encoder.rs has it in burn.
+
+The same parameters (item table 128 wide, projection in, six pre-norm causal layers with 8 heads and
+a feed-forward network of 512, projection out, logits tied to the table), the same batches and
+losses. Of what PyTorch offers, the fastest on these shapes: see docs/benchmarks.md.
+"""
+
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from timing import main
+
+BATCH, LENGTH, WIDTH, HEADS, LAYERS = 64, 50, 128, 8, 6
+
+
+class Block(nn.Module):
+    """A pre-norm layer; dropout where burn's and PyTorch's own layers have it."""
+
+    def __init__(self, dropout):
+        super().__init__()
+        self.norm_attention, self.norm_feed_forward = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.qkv, self.output = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.inner, self.outer = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+        self.dropout = dropout
+
+    def drop(self, x):
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+    def forward(self, x):
+        batch, length, _ = x.shape
+        qkv = self.qkv(self.norm_attention(x)).view(batch, length, 3, HEADS, WIDTH // HEADS)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        context = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        context = context.transpose(1, 2).reshape(batch, length, WIDTH)
+        x = x + self.drop(self.output(context))
+        inner = self.drop(F.gelu(self.inner(self.norm_feed_forward(x))))
+        return x + self.drop(self.outer(inner))
+
+
+class UserEncoder(nn.Module):
+    def __init__(self, n_items, length, dropout=0.0, sparse=False):
+        super().__init__()
+        self.table = nn.Embedding(n_items + 2, WIDTH, sparse=sparse)
+        nn.init.normal_(self.table.weight, std=0.02)
+        self.projection, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.bos = nn.Parameter(0.02 * torch.randn(1, 1, WIDTH))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, length + 1, WIDTH))
+        self.blocks = nn.ModuleList(Block(dropout) for _ in range(LAYERS))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.dropout = dropout
+
+    def forward(self, items):
+        """Hidden states of BOS and every item, ready for the table: [batch, 1 + length, width]."""
+        bos = self.bos.expand(len(items), 1, WIDTH)
+        x = torch.cat([bos, self.projection(self.table(items))], 1)
+        x = x + self.positions[:, : x.shape[1]]
+        x = F.dropout(x, self.dropout, self.training) if self.dropout else x
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+def histories(n_users, length, n_items):
+    """The item ids that benches/encoder.rs makes: each history walks the catalogue in strides."""
+    users, events = torch.arange(n_users).unsqueeze(1), torch.arange(length)
+    return (users * 7919 + events * (1 + users % 97)) % n_items + 2
+
+
+def train(n_items, dropout=0.0):
+    """Next-item cross-entropy at all positions, AdamW: seconds a step."""
+
+    def measure(settings):
+        n = settings.size(n_items, 300)
+        model = UserEncoder(n, LENGTH, dropout)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+        items = histories(settings.size(BATCH, 2), LENGTH, n)
+
+        def step():
+            optimizer.zero_grad(set_to_none=True)
+            hidden = model.head(model(items[:, :-1])).flatten(0, 1)
+            loss = F.cross_entropy(hidden @ model.table.weight.T, items.flatten())
+            loss.item()
+            loss.backward()
+            optimizer.step()
+
+        return settings.time(10, step)
+
+    return measure
+
+
+@torch.inference_mode()
+def evaluate(settings):
+    """The ten best of all items that a user has not seen, for every user: seconds for all."""
+    n_users, length, batch = settings.size(6040, 8), 200, 64
+    model = UserEncoder(3706, length).eval()
+    items = histories(n_users, length, 3706)
+
+    def rank(items):
+        scores = model.head(model(items)[:, -1]) @ model.table.weight.T
+        scores[:, :2] = -torch.inf  # padding and unknown
+        return scores.scatter_(1, items, -torch.inf).topk(10).indices
+
+    rank(items[:batch])
+    start = time.perf_counter()
+    best = torch.cat([rank(part) for part in items.split(batch)])
+    assert best.shape == (n_users, 10)
+    return [time.perf_counter() - start]
+
+
+@torch.inference_mode()
+def event(settings):
+    """One new event at length 200: the whole history is read again."""
+    model = UserEncoder(3706, 200).eval()
+    items = histories(1, 200, 3706)
+    return settings.time(50, lambda: model(items)[:, -1].sum().item())
+
+
+if __name__ == "__main__":
+    torch.manual_seed(1)
+    main(
+        {
+            "train-3706": train(3706),
+            "train-3706-dropout": train(3706, dropout=0.1),
+            "train-27280": train(27280),
+            "evaluate-6040": evaluate,
+            "event-afresh": event,
+        }
+    )

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Our speed and memory beside other programs', on this machine, in one run:
+#
+#     bash benches/peers/run.sh encoder                  # beside PyTorch 2.9.0; a table
+#     bash benches/peers/run.sh encoder --json           # a line of JSON a measure
+#     bash benches/peers/run.sh encoder --only train-3706 evaluate-6040 --rounds 5
+#     bash benches/peers/run.sh encoder --smoke          # tiny, and PyTorch only where it is already
+#
+# What is measured and how: docs/benchmarks.md. CARGO_FLAGS are handed to cargo as they are (in CI
+# `--features …`, so that nothing is compiled twice).
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$here/../..
+
+group=${1:-}
+case $group in
+  encoder) name="PyTorch 2.9.0" ;;
+  *) echo "usage: run.sh encoder [--json] [--smoke] [--rounds N] [--only MEASURE...]" >&2; exit 2 ;;
+esac
+shift
+
+peer=()
+if [[ " $* " == *" --smoke "* ]]; then
+  python=$(bash "$root/scripts/torch_venv.sh" --if-there)
+else
+  python=$(bash "$root/scripts/torch_venv.sh")
+fi
+[[ -z "$python" ]] || peer=("$python" "$here/$group.py")
+
+# shellcheck disable=SC2086 # several flags in one variable
+ours=$(cd "$root" && cargo build --release ${CARGO_FLAGS:-} --bench "$group" --message-format=json |
+  python3 -c '
+import json, sys
+built = (json.loads(line) for line in sys.stdin)
+print(next(m["executable"] for m in built if m.get("executable") and m["target"]["kind"] == ["bench"]))')
+exec python3 "$here/compare.py" --ours "$ours" --peer "${peer[@]}" --peer-name "$name" "$@"
