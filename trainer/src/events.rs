@@ -1,13 +1,19 @@
 //! From events to the tensors that the encoder reads.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use burn::tensor::{Device, Tensor, TensorData};
-use datasets::{Dataset, Event};
-use user_encoder::{EventBatch, PADDING, UserEncoderConfig};
+use datasets::{Dataset, Event, Item, Vocabulary};
+use user_encoder::{EventBatch, PADDING, UNKNOWN, UserEncoderConfig};
 
 use crate::{Error, ModalityKind};
 
-/// Ids 0 and 1 are padding and unknown; a [`Vocabulary`](datasets::Vocabulary)'s values follow.
-const FIRST_VALUE: u32 = datasets::vocabulary::UNKNOWN + 1;
+/// Ids 0 and 1 are padding and unknown; a [`Vocabulary`]'s values follow.
+const FIRST_VALUE: u32 = UNKNOWN + 1;
+
+/// Items whose titles have to share a word for it to be known: one that is a single item's says
+/// nothing that the item does not.
+const MIN_ITEMS: usize = 2;
 
 /// Turns histories into batches: the ids of each modality, padded on the right.
 #[derive(Clone, Debug)]
@@ -19,11 +25,17 @@ pub struct EventBatcher {
 /// One modality of every event.
 #[derive(Clone, Debug)]
 struct Column {
-    kind: ModalityKind,
     n_values: usize,
-    /// Ids by item, `n_values` each; empty for the rating, which is the event's own.
-    by_item: Vec<u32>,
-    ratings: Vec<f32>,
+    ids: Ids,
+}
+
+/// Where the ids of an event come from.
+#[derive(Clone, Debug)]
+enum Ids {
+    /// The item: its ids, `n_values` each, in the catalogue's order.
+    ByItem(Vec<u32>),
+    /// The event itself: the ratings that occur, ascending.
+    Ratings(Vec<f32>),
 }
 
 impl EventBatcher {
@@ -32,7 +44,8 @@ impl EventBatcher {
     ///
     /// # Errors
     ///
-    /// If a modality has no such name, or a given vocabulary size is not the data's.
+    /// If a modality has no such name or the data no values of it, or a given vocabulary size is not
+    /// the data's.
     pub fn new(
         dataset: &Dataset,
         encoder: &mut UserEncoderConfig,
@@ -41,8 +54,15 @@ impl EventBatcher {
         let mut columns = Vec::new();
         for modality in &mut encoder.modalities {
             let kind = ModalityKind::named(&modality.name)?;
-            let (column, n_known) = Column::new(kind, dataset);
-            let vocab_size = n_known + FIRST_VALUE as usize;
+            let vocabulary = vocabulary(kind, dataset);
+            if vocabulary.values().is_empty() {
+                return Err(Error::value(
+                    "encoder.modalities.name",
+                    &modality.name,
+                    format!("a modality that {} has any values of", dataset.name),
+                ));
+            }
+            let vocab_size = vocabulary.len();
             match modality.vocab_size {
                 0 => modality.vocab_size = vocab_size,
                 given if given == vocab_size => {}
@@ -54,7 +74,7 @@ impl EventBatcher {
                     ));
                 }
             }
-            columns.push(column);
+            columns.push(Column::new(kind, dataset, &vocabulary));
         }
         Ok(Self {
             columns,
@@ -112,64 +132,102 @@ impl EventBatcher {
     }
 }
 
+/// The values of a modality that the data has.
+pub(crate) fn vocabulary(kind: ModalityKind, dataset: &Dataset) -> Vocabulary {
+    let items = &dataset.catalogue.items;
+    match kind {
+        ModalityKind::Item => Vocabulary::new(items.iter().map(|item| item.id.as_str())),
+        ModalityKind::Rating => Vocabulary::new(dataset.ratings.iter().map(f32::to_string)),
+        ModalityKind::Genres => Vocabulary::new(&dataset.catalogue.genres),
+        ModalityKind::Title => {
+            let mut counts = BTreeMap::<String, usize>::new();
+            for word in items.iter().flat_map(|item| words(&item.title)) {
+                *counts.entry(word).or_default() += 1;
+            }
+            counts.retain(|_, n_items| *n_items >= MIN_ITEMS);
+            Vocabulary::new(counts.into_keys())
+        }
+        ModalityKind::Year => {
+            let years: BTreeSet<u16> = items.iter().filter_map(|item| item.year).collect();
+            Vocabulary::new(years.iter().map(u16::to_string))
+        }
+    }
+}
+
+/// The words of a title, lower-cased, each once.
+fn words(title: &str) -> BTreeSet<String> {
+    let title = title.to_lowercase();
+    title
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_string)
+        .collect()
+}
+
+/// The ids of an item's values: those that the vocabulary has, or one unknown.
+fn ids_of(kind: ModalityKind, item: &Item, dataset: &Dataset, vocabulary: &Vocabulary) -> Vec<u32> {
+    let known = |value: &str| Some(vocabulary.id_of(value)).filter(|&id| id != UNKNOWN);
+    let ids: Vec<u32> = match kind {
+        ModalityKind::Item => known(&item.id).into_iter().collect(),
+        ModalityKind::Rating => Vec::new(),
+        // A list without any genre is known to be empty: padding.
+        ModalityKind::Genres if item.genres.is_empty() => return Vec::new(),
+        ModalityKind::Genres => {
+            let genres = item.genres.iter();
+            let name = |&genre| dataset.catalogue.genres[usize::from(genre)].as_str();
+            genres.filter_map(|genre| known(name(genre))).collect()
+        }
+        ModalityKind::Title => {
+            let words = words(&item.title);
+            words.iter().filter_map(|word| known(word)).collect()
+        }
+        ModalityKind::Year => {
+            let year = item.year.map(|year| year.to_string());
+            year.and_then(|year| known(&year)).into_iter().collect()
+        }
+    };
+    if ids.is_empty() { vec![UNKNOWN] } else { ids }
+}
+
 impl Column {
-    fn new(kind: ModalityKind, dataset: &Dataset) -> (Self, usize) {
-        let catalogue = &dataset.catalogue;
-        let column = |n_values, by_item| Self {
-            kind,
+    fn new(kind: ModalityKind, dataset: &Dataset, vocabulary: &Vocabulary) -> Self {
+        if kind == ModalityKind::Rating {
+            return Self {
+                n_values: 1,
+                ids: Ids::Ratings(dataset.ratings.clone()),
+            };
+        }
+        let items = dataset.catalogue.items.iter();
+        let rows: Vec<Vec<u32>> = items
+            .map(|item| ids_of(kind, item, dataset, vocabulary))
+            .collect();
+        let n_values = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        let mut ids = vec![PADDING; rows.len() * n_values];
+        for (row, padded) in rows.iter().zip(ids.chunks_mut(n_values)) {
+            padded[..row.len()].copy_from_slice(row);
+        }
+        Self {
             n_values,
-            by_item,
-            ratings: Vec::new(),
-        };
-        match kind {
-            ModalityKind::Item => {
-                let ids = (0..catalogue.len() as u32)
-                    .map(EventBatcher::item_id)
-                    .collect();
-                (column(1, ids), catalogue.len())
-            }
-            ModalityKind::Rating => {
-                let ratings = dataset.ratings.clone();
-                let n_known = ratings.len();
-                (
-                    Self {
-                        ratings,
-                        ..column(1, Vec::new())
-                    },
-                    n_known,
-                )
-            }
-            ModalityKind::Genres => {
-                let most = catalogue.items.iter().map(|item| item.genres.len()).max();
-                let n_values = most.unwrap_or(0).max(1);
-                let mut ids = vec![PADDING; catalogue.len() * n_values];
-                for (item, row) in catalogue.items.iter().zip(ids.chunks_mut(n_values)) {
-                    for (genre, id) in item.genres.iter().zip(row) {
-                        *id = u32::from(*genre) + FIRST_VALUE;
-                    }
-                }
-                (column(n_values, ids), catalogue.genres.len())
-            }
+            ids: Ids::ByItem(ids),
         }
     }
 
-    fn push(&self, event: &Event, ids: &mut Vec<i64>) {
-        if self.kind == ModalityKind::Rating {
-            let index = self
-                .ratings
-                .iter()
-                .position(|&rating| rating == event.rating);
-            ids.push(index.map_or(i64::from(user_encoder::UNKNOWN), |index| {
-                index as i64 + i64::from(FIRST_VALUE)
-            }));
-            return;
-        }
-        let at = event.item as usize * self.n_values;
-        match self.by_item.get(at..at + self.n_values) {
-            Some(values) => ids.extend(values.iter().map(|&id| i64::from(id))),
-            None => {
-                ids.push(i64::from(user_encoder::UNKNOWN));
-                ids.extend(std::iter::repeat_n(i64::from(PADDING), self.n_values - 1));
+    fn push(&self, event: &Event, into: &mut Vec<i64>) {
+        match &self.ids {
+            Ids::Ratings(ratings) => {
+                let found = ratings.binary_search_by(|known| known.total_cmp(&event.rating));
+                let id = found.map_or(UNKNOWN, |index| index as u32 + FIRST_VALUE);
+                into.push(i64::from(id));
+            }
+            Ids::ByItem(ids) => {
+                let at = event.item as usize * self.n_values;
+                match ids.get(at..at + self.n_values) {
+                    Some(values) => into.extend(values.iter().map(|&id| i64::from(id))),
+                    None => {
+                        into.push(i64::from(UNKNOWN));
+                        into.extend(std::iter::repeat_n(i64::from(PADDING), self.n_values - 1));
+                    }
+                }
             }
         }
     }
@@ -259,6 +317,69 @@ mod tests {
             "`encoder.modalities.vocab_size` = 7 for `rating`: expected 6, which this data has, or \
              0 to take the data's"
         );
+    }
+
+    fn titles(titles: &[(&str, Option<u16>)]) -> Dataset {
+        let item = |(id, &(title, year)): (usize, &(&str, Option<u16>))| Item {
+            id: id.to_string(),
+            title: title.into(),
+            year,
+            genres: vec![],
+        };
+        let items = titles.iter().enumerate().map(item).collect();
+        let catalogue = datasets::Catalogue::new(items, vec![]).unwrap();
+        let history = datasets::History {
+            user: "u".into(),
+            events: (0..titles.len() as u32)
+                .map(|item| event(item, 3.0))
+                .collect(),
+        };
+        Dataset::from_histories("titles", catalogue, vec![history]).unwrap()
+    }
+
+    fn encoder(names: &[&str]) -> UserEncoderConfig {
+        let modality = |name: &&str| user_encoder::ModalityConfig::new((*name).into(), 0, 4);
+        UserEncoderConfig::new(names.iter().map(modality).collect())
+    }
+
+    #[test]
+    fn words_that_titles_share_and_years_are_modalities() {
+        let dataset = titles(&[
+            ("Toy Story", Some(1995)),
+            ("TOY-story: the story", Some(1999)),
+            ("Heat", Some(1995)),
+            ("The 2 Heats", None),
+        ]);
+        let mut config = encoder(&["item", "title", "year"]);
+        let batcher = EventBatcher::new(&dataset, &mut config, 9).unwrap();
+        assert_eq!(
+            vocabulary(ModalityKind::Title, &dataset).values(),
+            ["story", "the", "toy"]
+        );
+        let events = &dataset.histories[0].events;
+        let batch = batcher.batch(&[&events[..]], &Device::flex());
+        // Each word once, in the vocabulary's order; `Heat` is nobody else's word.
+        let expected = [[2, 4, 0], [2, 3, 4], [1, 0, 0], [3, 0, 0]];
+        assert_eq!(ids(&batch.modalities[1]), expected.concat());
+        assert_eq!(ids(&batch.modalities[2]), [2, 3, 2, 1]);
+        let sizes: Vec<usize> = config.modalities.iter().map(|m| m.vocab_size).collect();
+        assert_eq!(sizes, [6, 5, 4]);
+    }
+
+    #[test]
+    fn a_modality_without_any_value_is_refused() {
+        let mut dataset = titles(&[("Heat", None), ("Up", None)]);
+        dataset.ratings.clear();
+        for name in ["rating", "genres", "title", "year"] {
+            let error = EventBatcher::new(&dataset, &mut encoder(&["item", name]), 9).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "`encoder.modalities.name` = {name}: expected a modality that titles has any \
+                     values of"
+                )
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a run leaves behind.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use sha2::{Digest, Sha256};
 use user_encoder::UserEncoder;
 
 use crate::checkpoint::{Checkpoints, hex};
-use crate::{Error, Prepared, RunConfig};
+use crate::events::vocabulary;
+use crate::{Error, ModalityKind, Prepared, RunConfig};
 
 const CONFIG: &str = "config.toml";
 const ENCODER: &str = "encoder.safetensors";
@@ -28,7 +30,7 @@ const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
 /// ```text
 /// config.toml              the resolved config
 /// run.json                 data, language model, seed, version, each with its hash
-/// vocabulary.json          items, genres and ratings in the order of their ids
+/// vocabulary.json          the values of every modality in the order of their ids
 /// tokenizer.json           the language model's
 /// metrics.jsonl            a line per step and validation
 /// encoder.safetensors      the pretrained encoder
@@ -69,7 +71,7 @@ impl RunFolder {
         // Fails on the spot if the folder is another run's.
         folder.pretraining()?.latest()?;
         folder.write(CONFIG, config.to_toml().as_bytes())?;
-        folder.write_json("vocabulary.json", &Vocabularies::of(prepared))?;
+        folder.write_json("vocabulary.json", &vocabularies(prepared))?;
         Ok(folder)
     }
 
@@ -409,20 +411,7 @@ fn fingerprint(value: &impl Serialize) -> String {
 }
 
 /// The values behind the ids of each modality.
-#[derive(Serialize)]
-struct Vocabularies {
-    item: Vocabulary,
-    genres: Vocabulary,
-    rating: Vocabulary,
-}
-
-impl Vocabularies {
-    fn of(prepared: &Prepared) -> Self {
-        let dataset = &prepared.dataset;
-        Self {
-            item: Vocabulary::new(dataset.catalogue.items.iter().map(|item| item.id.as_str())),
-            genres: Vocabulary::new(dataset.catalogue.genres.iter().map(String::as_str)),
-            rating: Vocabulary::new(dataset.ratings.iter().map(f32::to_string)),
-        }
-    }
+fn vocabularies(prepared: &Prepared) -> BTreeMap<&'static str, Vocabulary> {
+    let of_one = |kind: ModalityKind| (kind.name(), vocabulary(kind, &prepared.dataset));
+    ModalityKind::ALL.into_iter().map(of_one).collect()
 }
