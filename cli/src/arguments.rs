@@ -108,8 +108,12 @@ EXAMPLES
   user-llm evaluate
   user-llm evaluate --run runs/mine --data ~/ml-1m --no-text
   user-llm evaluate --costs --users 50
+  user-llm evaluate --run runs/mine --save docs/results/mine-42
+  user-llm evaluate --compare docs/results/mine-42 docs/results/mine-43
 
-Prints the tables with their protocol, and writes report.md and report.json into the run's folder.")]
+Prints the tables with their protocol, and writes report.md and report.json into the run's folder.
+--save keeps config, figures and where they come from in a small folder; --compare sets several such
+folders into one table, the mean over the seeds of each run with its spread.")]
     Evaluate(EvaluateArgs),
     /// Recommend items to a person, to several, or to everybody
     #[command(after_long_help = "\
@@ -270,6 +274,12 @@ pub(crate) struct EvaluateArgs {
     /// Only so many of the run's test users
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) users: Option<u32>,
+    /// Keep config, figures and where they come from in this folder, too
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save: Option<PathBuf>,
+    /// Evaluate nothing: set these folders of --save into one table
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["run", "data", "no_text", "costs", "users", "save"])]
+    pub(crate) compare: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -1,12 +1,15 @@
 //! `user-llm evaluate`.
 
+use std::path::PathBuf;
+
 use trainer::evaluate::{self, Answered};
+use trainer::results::{self, Results};
 use trainer::{Prepared, RunConfig, Tasks, efficiency, report, sources};
 
 use crate::arguments::EvaluateArgs;
 use crate::runs::{Run, Tuned};
 use crate::workplace::Workplace;
-use crate::{Ended, output};
+use crate::{Ended, origin, output};
 
 /// Histories whose costs are measured, in events, as far as the encoder reads so many; and runs
 /// that a time is the median of.
@@ -14,6 +17,9 @@ const LENGTHS: [usize; 3] = [50, 100, 200];
 const RUNS: usize = 3;
 
 pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<Ended> {
+    if !args.compare.is_empty() {
+        return compare(&args.compare);
+    }
     let mut run = Run::find(workplace, &args.run)?;
     if let Some(n) = args.users {
         thin(&mut run.prepared, n as usize);
@@ -110,6 +116,19 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         "written to {}",
         folder.path().join("report.md").display()
     ));
+    if let Some(path) = &args.save {
+        let training = folder.training("pretraining");
+        let origin = origin::here(workplace.backend());
+        Results::new(prepared, config, rows, training, origin).write(path, config)?;
+        output::note(&format!("and kept in {}", path.display()));
+    }
+    Ok(Ended::Done)
+}
+
+/// One table of several results.
+fn compare(folders: &[PathBuf]) -> anyhow::Result<Ended> {
+    let all: Result<Vec<Results>, _> = folders.iter().map(|path| Results::read(path)).collect();
+    output::print(&results::compare(&all?)?);
     Ok(Ended::Done)
 }
 

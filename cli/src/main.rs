@@ -14,6 +14,7 @@ mod files;
 mod generate;
 mod interrupt;
 mod logging;
+mod origin;
 mod output;
 mod parquet_file;
 mod people;

@@ -477,6 +477,42 @@ fn an_encoder_is_studied_without_a_language_model() {
         "{table}"
     );
     assert!(!table.contains("text prompt"), "{table}");
+
+    // Kept, and set beside another seed.
+    place
+        .run(&[&["evaluate", "--save", "results/one"], &data[..]].concat())
+        .ok();
+    let metrics = fs::read_to_string(place.path("results/one/metrics.json")).unwrap();
+    let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
+    assert_eq!(metrics["pretraining"]["steps"], 4);
+    assert_eq!(metrics["asked"]["candidates"], 15);
+    let command = metrics["origin"]["command"].as_str().unwrap();
+    assert!(
+        command.starts_with("user-llm evaluate --save results/one"),
+        "{command}"
+    );
+    let second = ["--data", "ml", "--run", "e2"];
+    let seed = ["--set", "seed=43"];
+    let words = [
+        &["pretrain", "--config", "encoder.toml"],
+        &second[..],
+        &small,
+        &seed,
+    ]
+    .concat();
+    place.run(&words).ok();
+    place
+        .run(&[&["evaluate", "--save", "results/two"], &second[..]].concat())
+        .ok();
+    let compare = ["evaluate", "--compare", "results/one", "results/two"];
+    let compared = place.run(&compare).ok().out;
+    assert!(
+        compared.contains("±") && compared.contains("| 2 "),
+        "{compared}"
+    );
+    place
+        .run(&[&compare[..], &["results/one"]].concat())
+        .fails(&["cannot stand in one table", "twice with seed 42"]);
     place
         .run(&[&["tune"], &data[..]].concat())
         .fails(&["no [llm] section", "user-llm config"]);
@@ -560,10 +596,17 @@ fn ctrl_c_saves_and_the_same_command_ends_as_if_nothing_had_been() {
         place.weights("cut", name) == place.weights("whole", name),
         "the weights differ"
     );
-    assert_eq!(
-        place.weights("cut", "metrics.jsonl"),
-        place.weights("whole", "metrics.jsonl")
-    );
+    // The same figures; how long it took may differ.
+    let figures = |run: &str| -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(place.path(run).join("metrics.jsonl")).unwrap();
+        let line = |line: &str| {
+            let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(value["seconds"].take().as_f64().unwrap() >= 0.0);
+            value
+        };
+        text.lines().map(line).collect()
+    };
+    assert_eq!(figures("cut"), figures("whole"));
 }
 
 #[test]

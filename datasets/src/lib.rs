@@ -1,7 +1,7 @@
 //! Interaction data for User-LLM: what people did, in order, with the names of the things.
 //!
 //! A [`Dataset`] is a [`Catalogue`] of items and one [`History`] a person. Read one of the
-//! [MovieLens](movielens) releases, from its folder or its zip:
+//! [MovieLens](movielens) releases or [visit sequences](sequences), from a folder or a zip:
 //!
 //! ```
 //! # let folder = tempfile::tempdir()?;
@@ -10,7 +10,7 @@
 //! # std::fs::write(folder.path().join("ratings.dat"),
 //! #     "7::2::3::978300020\n7::1::5::978300010\n7::3::4::978300030\n7::1::4::978300040\n")?;
 //! # let path = folder.path();
-//! let dataset = datasets::movielens::load(path)?;
+//! let dataset = datasets::load(path)?;
 //! println!("{}", dataset.stats());
 //!
 //! let first = &dataset.histories[0].events[0];
@@ -25,7 +25,7 @@
 //!
 //! let store = AssetStore::new(default_cache_dir(|name| std::env::var_os(name)));
 //! let path = store.fetch(find("movielens-100k")?, None)?;
-//! let dataset = datasets::movielens::load(&path)?;
+//! let dataset = datasets::load(&path)?;
 //! # Ok::<(), datasets::Error>(())
 //! ```
 //!

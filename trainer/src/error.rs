@@ -101,6 +101,20 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// A results folder that is none.
+    #[error("{path} {reason}")]
+    Results {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Results that no one table can hold.
+    #[error("these results cannot stand in one table: {what}")]
+    Incomparable {
+        /// Which, and what differs.
+        what: String,
+    },
     /// The data.
     #[error(transparent)]
     Data(#[from] datasets::Error),

@@ -23,6 +23,7 @@ mod prompts;
 pub mod ranking;
 pub mod recommend;
 pub mod report;
+pub mod results;
 mod run_folder;
 pub mod sources;
 

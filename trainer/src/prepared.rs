@@ -29,8 +29,6 @@ impl Prepared {
     /// If the config does not fit the data, or nobody has enough events to be tested.
     pub fn new(dataset: Dataset, config: &RunConfig) -> Result<Self, Error> {
         let dataset = dataset.with_min_interactions(config.data.min_interactions);
-        let mut encoder = config.encoder.clone();
-        let batcher = EventBatcher::new(&dataset, &mut encoder, config.data.history_len)?;
         let split = LeaveOneOut::new(&dataset);
         let users: Vec<usize> = split.users().collect();
         let can_train = (0..dataset.histories.len()).any(|user| split.train(user).len() > 1);
@@ -49,6 +47,8 @@ impl Prepared {
                 "at least one user with four events: two to learn from, one to validate, one to test",
             ));
         }
+        let mut encoder = config.encoder.clone();
+        let batcher = EventBatcher::new(&dataset, &mut encoder, config.data.history_len)?;
         let test_users = sample(&users, config.evaluation.users, config.seed);
         Ok(Self {
             dataset,

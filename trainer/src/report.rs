@@ -1,6 +1,6 @@
 //! Tables for people, in Markdown: they read well in a terminal, too.
 
-use datasets::Event;
+use datasets::{Event, NO_RATING};
 
 use crate::efficiency::Cost;
 use crate::evaluate::{Answered, Row};
@@ -31,6 +31,33 @@ pub fn contenders(rows: &[Row], protocol: &str) -> String {
         "Recall@10",
         "NDCG@10",
         "favourite genre",
+    ];
+    format!("{}\n{protocol}\n", table(&header, &cells))
+}
+
+/// The contenders' ranks of the next item, with their protocol.
+pub fn rankings(rows: &[Row], protocol: &str) -> String {
+    let figure = |figure: &Figure| figure.to_string();
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            vec![
+                row.name.clone(),
+                figure(&row.recall_1),
+                figure(&row.recall_5),
+                figure(&row.recall_10),
+                figure(&row.ndcg_10),
+                row.mrr.as_ref().map_or("–".into(), figure),
+            ]
+        })
+        .collect();
+    let header = [
+        "contender",
+        "Recall@1",
+        "Recall@5",
+        "Recall@10",
+        "NDCG@10",
+        "MRR",
     ];
     format!("{}\n{protocol}\n", table(&header, &cells))
 }
@@ -105,11 +132,11 @@ pub fn person(
     let latest: Vec<&Event> = history.iter().rev().take(8).collect();
     text += "Last films, newest first:\n";
     for event in latest {
-        text += &format!(
-            "  {:>3}  {}\n",
-            event.rating,
-            catalogue.display_title(event.item)
-        );
+        let rating = match event.rating {
+            NO_RATING => String::new(),
+            rating => rating.to_string(),
+        };
+        text += &format!("  {rating:>3}  {}\n", catalogue.display_title(event.item));
     }
     text += "\nRecommended next:\n";
     for contender in answered {
@@ -140,7 +167,7 @@ pub fn person(
 }
 
 /// A Markdown table with aligned columns.
-fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells

@@ -17,6 +17,7 @@ use user_encoder::UserEncoder;
 
 use crate::checkpoint::{Checkpoints, hex};
 use crate::events::vocabulary;
+use crate::results::Training;
 use crate::{Error, ModalityKind, Prepared, RunConfig};
 
 const CONFIG: &str = "config.toml";
@@ -308,6 +309,23 @@ impl RunFolder {
         let file = OpenOptions::new().create(true).append(true).open(&path);
         file.and_then(|mut file| writeln!(file, "{line}"))
             .map_err(Error::io("write", path))
+    }
+
+    /// What a stage of training took, by the lines of `metrics.jsonl`; `None` if they do not tell.
+    pub fn training(&self, stage: &str) -> Option<Training> {
+        let text = fs::read_to_string(self.path.join(METRICS)).ok()?;
+        let mut training = Training {
+            steps: 0,
+            seconds: 0.0,
+        };
+        for line in text.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            if line["stage"] == stage {
+                training.steps = training.steps.max(line["step"].as_u64()? as usize);
+                training.seconds += line["seconds"].as_f64()?;
+            }
+        }
+        (training.steps > 0).then_some(training)
     }
 
     /// [`log`](Self::log) as a [`Session`](crate::Session) takes it; what cannot be written is

@@ -7,6 +7,8 @@
 //! Everything random in a step is a function of the seed and the step's number, so a run that is
 //! stopped and resumed ends with the same weights as one that was not.
 
+use std::time::Instant;
+
 use burn::lr_scheduler::composed::ComposedLrSchedulerConfig;
 use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
 use burn::lr_scheduler::linear::LinearLrSchedulerConfig;
@@ -170,6 +172,7 @@ pub fn train<M: Module>(
     };
     while !is_over(&outcome) {
         let step = outcome.steps;
+        let started = Instant::now();
         device.seed(mix(*seed, step as u64));
         let loss = objective.loss(&model, step);
         let value: f32 = loss.clone().into_scalar();
@@ -202,6 +205,7 @@ pub fn train<M: Module>(
             log(serde_json::json!({
                 "stage": stage, "step": outcome.steps, "loss": value,
                 "gradient_norm": norm, "learning_rate": base_rate,
+                "seconds": started.elapsed().as_secs_f64(),
             }));
         }
 
@@ -209,6 +213,7 @@ pub fn train<M: Module>(
         let is_validated = outcome.steps.is_multiple_of(config.validate_every.max(1))
             || outcome.steps == config.steps;
         if config.validate_every > 0 && is_validated {
+            let started = Instant::now();
             let figure = objective.validate(&model.valid());
             is_better = outcome.best.is_none_or(|(best, _)| figure > best);
             if is_better {
@@ -219,6 +224,7 @@ pub fn train<M: Module>(
             if let Some(log) = &mut log {
                 log(serde_json::json!({
                     "stage": stage, "step": outcome.steps, objective.validation_name(): figure,
+                    "seconds": started.elapsed().as_secs_f64(),
                 }));
             }
         }
