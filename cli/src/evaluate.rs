@@ -1,6 +1,6 @@
 //! `user-llm evaluate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use trainer::evaluate::{self, Answered};
 use trainer::results::{self, Results};
@@ -118,11 +118,29 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
     ));
     if let Some(path) = &args.save {
         let training = folder.training("pretraining");
-        let origin = origin::here(workplace.backend());
+        let origin = origin::after(commands(&run, args, path, &tuned), workplace.backend());
         Results::new(prepared, config, rows, training, origin).write(path, config)?;
         output::note(&format!("and kept in {}", path.display()));
     }
     Ok(Ended::Done)
+}
+
+/// What was typed before this evaluation, given the config that is kept in `saved`.
+fn commands(run: &Run, args: &EvaluateArgs, saved: &Path, tuned: &[Tuned]) -> Vec<String> {
+    let quoted = |path: &Path| origin::quoted(&path.display().to_string());
+    let mut options = format!(" --run {}", quoted(run.folder.path()));
+    if let Some(data) = &args.run.data {
+        options += &format!(" --data {}", quoted(data));
+    }
+    let config = quoted(&saved.join("config.toml"));
+    let mut commands = vec![format!("user-llm pretrain --config {config}{options}")];
+    for Tuned { name, .. } in tuned {
+        let (strategy, fusion) = name.split_once('-').expect("a strategy, then a fusion");
+        commands.push(format!(
+            "user-llm tune --strategy {strategy} --fusion {fusion}{options}"
+        ));
+    }
+    commands
 }
 
 /// One table of several results.

@@ -4,13 +4,15 @@ use std::process::{Command, Stdio};
 
 use trainer::results::Origin;
 
-pub(crate) fn here(backend: &str) -> Origin {
+/// After these commands, this one.
+pub(crate) fn after(mut commands: Vec<String>, backend: &str) -> Origin {
     let words = std::env::args().skip(1).map(|word| quoted(&word));
     let words: Vec<String> = std::iter::once("user-llm".to_string())
         .chain(words)
         .collect();
+    commands.push(words.join(" "));
     Origin {
-        command: words.join(" "),
+        commands,
         machine: machine(),
         backend: backend.to_string(),
         commit: commit(),
@@ -19,7 +21,7 @@ pub(crate) fn here(backend: &str) -> Origin {
 }
 
 /// A word as a shell has to be given it.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);
     match !word.is_empty() && word.chars().all(is_plain) {
         true => word.to_string(),

@@ -486,7 +486,12 @@ fn an_encoder_is_studied_without_a_language_model() {
     let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
     assert_eq!(metrics["pretraining"]["steps"], 4);
     assert_eq!(metrics["asked"]["candidates"], 15);
-    let command = metrics["origin"]["command"].as_str().unwrap();
+    let commands = &metrics["origin"]["commands"];
+    assert_eq!(
+        commands[0],
+        "user-llm pretrain --config results/one/config.toml --run e --data ml"
+    );
+    let command = commands[1].as_str().unwrap();
     assert!(
         command.starts_with("user-llm evaluate --save results/one"),
         "{command}"

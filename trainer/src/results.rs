@@ -69,8 +69,8 @@ pub struct Training {
 /// Where figures come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
-    /// The command that measured them, as it was typed.
-    pub command: String,
+    /// The commands that lead to them, the one that measured them last, as it was typed.
+    pub commands: Vec<String>,
     /// Processor and threads.
     pub machine: String,
     /// The backend.
@@ -150,11 +150,11 @@ impl Results {
         });
         let commit = origin.commit.as_deref().unwrap_or("no repository");
         format!(
-            "# {}, seed {}\n\n```sh\nuser-llm pretrain --config config.toml\n{}\n```\n\n{}\n\
+            "# {}, seed {}\n\n```sh\n{}\n```\n\n{}\n\
              {}, backend {}, user-llm {} ({commit}).{training}\n",
             self.name,
             self.seed,
-            origin.command,
+            origin.commands.join("\n"),
             report::rankings(&self.contenders, &self.protocol),
             origin.machine,
             origin.backend,
@@ -257,7 +257,7 @@ mod tests {
         let prepared = toy::prepared(&config);
         let row = evaluate::score(&prepared, &evaluate::popularity(&prepared, &config));
         let origin = Origin {
-            command: "user-llm evaluate".into(),
+            commands: vec!["user-llm pretrain".into(), "user-llm evaluate".into()],
             machine: "abacus".into(),
             backend: "flex".into(),
             commit: None,
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(again.to_toml(), config.to_toml());
         let readme = fs::read_to_string(folder.join("README.md")).unwrap();
         for part in [
-            "user-llm evaluate",
+            "user-llm pretrain\nuser-llm evaluate\n",
             "| popularity",
             "MRR",
             "7 steps in 12 s",
