@@ -111,9 +111,10 @@ EXAMPLES
   user-llm evaluate --run runs/mine --save docs/results/mine-42
   user-llm evaluate --compare docs/results/mine-42 docs/results/mine-43
 
-Prints the tables with their protocol, and writes report.md and report.json into the run's folder.
---save keeps config, figures and where they come from in a small folder; --compare sets several such
-folders into one table, the mean over the seeds of each run with its spread.")]
+Prints the tables with their protocol, and writes report.md, report.json, recall.svg (with
+intervals) and training.svg into the run's folder. --save keeps config, figures and where they come
+from in a small folder; --compare sets several such folders into one table, the mean over the seeds
+of each run with its spread.")]
     Evaluate(EvaluateArgs),
     /// Recommend items to a person, to several, or to everybody
     #[command(after_long_help = "\

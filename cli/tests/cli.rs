@@ -368,6 +368,13 @@ fn from_nothing_to_an_answer() {
     ] {
         assert!(table.contains(row), "{row} is missing in {table}");
     }
+    let plot = |name: &str| fs::read_to_string(place.path("r").join(name)).unwrap();
+    for part in ["popularity", "Recall@5", "leave-one-out"] {
+        assert!(plot("recall.svg").contains(part), "{part} is missing");
+    }
+    for part in ["pretraining: loss", "tuning: loss", "leave-one-out"] {
+        assert!(plot("training.svg").contains(part), "{part} is missing");
+    }
     let report = fs::read_to_string(place.path("r/report.md")).unwrap();
     assert!(report.contains(&table), "{report}");
     assert!(

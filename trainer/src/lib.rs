@@ -18,6 +18,7 @@ pub mod evaluate;
 mod events;
 pub mod metrics;
 mod monitor;
+pub mod plots;
 mod prepared;
 mod pretrain;
 mod prompts;

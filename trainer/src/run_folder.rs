@@ -41,6 +41,7 @@ const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
 /// <tuning>.safetensors     what tuning trained, and nothing else
 /// pretraining/, <tuning>/  checkpoints, to resume from
 /// report.md, report.json   the tables
+/// recall.svg, training.svg pictures of them, and of metrics.jsonl
 /// ```
 ///
 /// `<tuning>` names strategy and fusion, as `enc-cross-attention`: several share one encoder.
@@ -355,19 +356,32 @@ impl RunFolder {
 
     /// What a stage of training took, by the lines of `metrics.jsonl`; `None` if they do not tell.
     pub fn training(&self, stage: &str) -> Option<Training> {
-        let text = fs::read_to_string(self.path.join(METRICS)).ok()?;
         let mut training = Training {
             steps: 0,
             seconds: 0.0,
         };
-        for line in text.lines() {
-            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        for line in self.metrics().ok()? {
             if line["stage"] == stage {
                 training.steps = training.steps.max(line["step"].as_u64()? as usize);
                 training.seconds += line["seconds"].as_f64()?;
             }
         }
         (training.steps > 0).then_some(training)
+    }
+
+    /// The lines of `metrics.jsonl`, if there are any; one that is cut short is left out.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn metrics(&self) -> Result<Vec<serde_json::Value>, Error> {
+        let path = self.path.join(METRICS);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let text = fs::read_to_string(&path).map_err(Error::io("read", path))?;
+        let lines = text.lines().map(serde_json::from_str);
+        Ok(lines.filter_map(Result::ok).collect())
     }
 
     /// [`log`](Self::log) as a [`Session`](crate::Session) takes it; what cannot be written is
