@@ -149,7 +149,7 @@ fn model(kind: FusionKind, llm: LanguageModel, weights: Option<&Bytes>) -> UserL
     .with_d_model(8)
     .with_n_heads(2)
     .with_n_layers(1)
-    .with_ff_multiplier(2)
+    .with_d_ff(16)
     .with_dropout_input(0.0)
     .init(device);
     let perceiver = PerceiverResamplerConfig::new(8)

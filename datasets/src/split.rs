@@ -88,6 +88,11 @@ impl<'a> LeaveOneOut<'a> {
         (0..histories.len()).filter(|&user| histories[user].events.len() >= MIN_EVENTS)
     }
 
+    /// Number of histories, those that are too short to be split included.
+    pub fn n_histories(&self) -> usize {
+        self.dataset.histories.len()
+    }
+
     /// Number of histories that are too short to be split.
     pub fn skipped_users(&self) -> usize {
         self.skipped_users

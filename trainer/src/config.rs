@@ -6,7 +6,7 @@ use llm::ranking::Normalisation;
 use llm_fusion::{FusionConfig, LoraConfig, TuningStrategy};
 use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
-use user_encoder::UserEncoderConfig;
+use user_encoder::{ItemLoss, Similarity, UserEncoderConfig};
 
 use crate::Error;
 
@@ -28,6 +28,8 @@ pub struct RunConfig {
     pub llm: Option<LlmConfig>,
     /// The user encoder. A modality's `vocab_size` of 0 means "as many as the data has".
     pub encoder: UserEncoderConfig,
+    /// What the encoder learns from histories alone.
+    pub objective: ObjectiveConfig,
     /// Training of the encoder on histories alone.
     pub pretraining: TrainingConfig,
     /// The Perceiver; leave the section out to hand on all event embeddings.
@@ -64,11 +66,25 @@ pub struct DataConfig {
     pub dataset: String,
     /// Events of a history that are read at most, the latest; 50 in the paper.
     pub history_len: usize,
-    /// Steps between training windows of one history.
+    /// Steps between training windows of one history. 0 cuts every history at places that are
+    /// drawn anew for each pass of pretraining, so that every event is predicted once a pass;
+    /// tuning takes it as 1.
     pub stride: usize,
     /// Fewest interactions of each person and item; who has fewer is left out, again until nothing
     /// changes. 5 gives the usual "5-core", 0 keeps everybody.
     pub min_interactions: usize,
+}
+
+/// What the encoder learns from histories alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ObjectiveConfig {
+    /// How the next item is told from the others.
+    pub item_loss: ItemLoss,
+    /// Negatives are drawn in proportion to `count^popularity` of their item: 0 draws evenly.
+    pub popularity: f64,
+    /// Parts of a batch that are computed side by side, each by one thread of the CPU, with the
+    /// gradient of the whole. 1 leaves threads to the backend.
+    pub workers: usize,
 }
 
 /// The language model.
@@ -301,7 +317,7 @@ impl RunConfig {
             false => Err(Error::value(key, value, format!("at least {least}"))),
         };
         at_least("data.history_len", self.data.history_len, 1)?;
-        at_least("data.stride", self.data.stride, 1)?;
+        at_least("objective.workers", self.objective.workers, 1)?;
         at_least(
             "encoder.max_length",
             self.encoder.max_length,
@@ -321,8 +337,16 @@ impl RunConfig {
                 "`item` first: next items are ranked by it",
             ));
         }
-        for modality in &self.encoder.modalities {
+        for (at, modality) in self.encoder.modalities.iter().enumerate() {
             ModalityKind::named(&modality.name)?;
+            let (is_item, weight) = (at == 0, modality.weight);
+            if !(weight.is_finite() && weight >= 0.0) || (is_item && weight == 0.0) {
+                return Err(Error::value(
+                    "encoder.modalities.weight",
+                    format!("{weight} for `{}`", modality.name),
+                    if is_item { "above 0" } else { "0 or above" },
+                ));
+            }
         }
         if self.encoder.n_heads == 0 || !self.encoder.d_model.is_multiple_of(self.encoder.n_heads) {
             return Err(Error::value(
@@ -354,6 +378,38 @@ impl RunConfig {
             true => Ok(()),
             false => Err(Error::value(key, value, "from 0 to 1")),
         };
+        let positive = |key, value: f64| match value > 0.0 && value.is_finite() {
+            true => Ok(()),
+            false => Err(Error::value(key, value, "above 0")),
+        };
+        if let Similarity::Cosine { temperature } = self.encoder.similarity {
+            positive("encoder.similarity.cosine.temperature", temperature)?;
+        }
+        match self.objective.item_loss {
+            ItemLoss::Softmax { label_smoothing } => from_0_to_1(
+                "objective.item_loss.softmax.label_smoothing",
+                label_smoothing,
+            )?,
+            ItemLoss::SampledSoftmax { negatives } => at_least(
+                "objective.item_loss.sampled-softmax.negatives",
+                negatives,
+                1,
+            )?,
+            ItemLoss::BinaryCrossEntropy {
+                negatives,
+                calibration,
+            } => {
+                at_least(
+                    "objective.item_loss.binary-cross-entropy.negatives",
+                    negatives,
+                    1,
+                )?;
+                from_0_to_1(
+                    "objective.item_loss.binary-cross-entropy.calibration",
+                    calibration,
+                )?;
+            }
+        }
         from_0_to_1("encoder.dropout_input", self.encoder.dropout_input)?;
         from_0_to_1("encoder.dropout", self.encoder.dropout)?;
         from_0_to_1(
@@ -374,10 +430,6 @@ impl RunConfig {
             at_least("tuning.answers", tuning.answers, 1)?;
             from_0_to_1("tuning.teacher_weight", f64::from(tuning.teacher_weight))?;
             from_0_to_1("tuning.genre_share", tuning.genre_share)?;
-            let positive = |key, value: f64| match value > 0.0 && value.is_finite() {
-                true => Ok(()),
-                false => Err(Error::value(key, value, "above 0")),
-            };
             positive("tuning.gate_rate", tuning.gate_rate)?;
             positive("tuning.encoder_rate", tuning.encoder_rate)?;
             at_least("tuning.whole_model_steps", tuning.whole_model_steps, 1)?;
@@ -658,14 +710,17 @@ mod tests {
                 "data.history_len=0",
                 "`data.history_len` = 0: expected at least 1",
             ),
-            ("data.stride=0", "`data.stride` = 0: expected at least 1"),
+            (
+                "objective.workers=0",
+                "`objective.workers` = 0: expected at least 1",
+            ),
             (
                 "encoder.max_length=4",
                 "`encoder.max_length` = 4: expected at least 5",
             ),
             ("encoder.modalities=[]", "`item` first"),
             (
-                "encoder.modalities=[{ name = \"rating\", vocab_size = 0, d_embedding = 3 }]",
+                "encoder.modalities=[{ name = \"rating\", vocab_size = 0, d_embedding = 3, weight = 1.0 }]",
                 "`item` first",
             ),
             (
@@ -725,6 +780,22 @@ mod tests {
                 "`pretraining.learning_rate` = 0: expected above 0 and at most 1",
             ),
             ("pretraining.batch_size=0", "`pretraining.batch_size` = 0"),
+            (
+                "encoder.similarity={ cosine = { temperature = 0.0 } }",
+                "`encoder.similarity.cosine.temperature` = 0: expected above 0",
+            ),
+            (
+                "objective.item_loss={ softmax = { label_smoothing = 1.5 } }",
+                "`objective.item_loss.softmax.label_smoothing` = 1.5: expected from 0 to 1",
+            ),
+            (
+                "objective.item_loss={ sampled-softmax = { negatives = 0 } }",
+                "`objective.item_loss.sampled-softmax.negatives` = 0: expected at least 1",
+            ),
+            (
+                "encoder.modalities=[{ name = \"item\", vocab_size = 0, d_embedding = 3, weight = 0.0 }]",
+                "`encoder.modalities.weight` = 0 for `item`: expected above 0",
+            ),
             ("pretraining.warmup=1.1", "`pretraining.warmup` = 1.1"),
             (
                 "tuning.training.learning_rate=2",
@@ -735,8 +806,8 @@ mod tests {
             let message = error(&toml(), &[patch]);
             assert!(message.contains(expected), "{patch}: {message}");
         }
-        let other = "encoder.modalities=[{ name = \"item\", vocab_size = 0, d_embedding = 3 }, \
-                     { name = \"price\", vocab_size = 0, d_embedding = 3 }]";
+        let other = "encoder.modalities=[{ name = \"item\", vocab_size = 0, d_embedding = 3, weight = 1.0 }, \
+                     { name = \"price\", vocab_size = 0, d_embedding = 3, weight = 1.0 }]";
         let message = error(&toml(), &[other]);
         assert!(
             message.contains(

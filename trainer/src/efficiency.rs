@@ -10,7 +10,7 @@ use llm::{LanguageModel, LanguageModelConfig};
 use llm_fusion::{Trunk, UserDecoder, UserEmbeddings, UserLlm, UserReader};
 use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
-use user_encoder::UserEncoderConfig;
+use user_encoder::{FeedForwardKind, UserEncoderConfig};
 
 use crate::tune::{Task, Tasks};
 use crate::{Error, Monitor, Prepared, RunConfig};
@@ -112,7 +112,11 @@ impl Sizes {
             .map(|modality| modality.d_embedding)
             .sum();
         let slots = events + 1; // BOS
-        let per_layer = (4 + 2 * encoder.ff_multiplier) * d * d * slots + slots * slots * d;
+        let n_ff = match encoder.feed_forward {
+            FeedForwardKind::SwiGlu => 3,
+            FeedForwardKind::Relu | FeedForwardKind::Gelu => 2,
+        };
+        let per_layer = (4 * d + n_ff * encoder.d_ff) * d * slots + slots * slots * d;
         let encoder = d_event * d * events + encoder.n_layers * per_layer;
         let (perceiver, n) = match &self.perceiver {
             Some(perceiver) => {
@@ -303,7 +307,7 @@ mod tests {
             encoder: UserEncoderConfig::new(vec![modality("item", 7), modality("rating", 3)])
                 .with_d_model(16)
                 .with_n_layers(2)
-                .with_ff_multiplier(3),
+                .with_d_ff(48),
             perceiver,
             d_user: 11,
             cross_attention: (2, 20),

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use datasets::{Dataset, Event, Item, Vocabulary};
-use user_encoder::{EventBatch, PADDING, UNKNOWN, UserEncoderConfig};
+use user_encoder::{EventBatch, PADDING, PackedEvents, UNKNOWN, UserEncoderConfig};
 
 use crate::{Error, ModalityKind};
 
@@ -82,26 +82,6 @@ impl EventBatcher {
         })
     }
 
-    /// Know the items that `all` has behind those of `trained`. They get ids of their own, and what
-    /// describes them is read by the vocabularies of `trained`.
-    pub(crate) fn know_added_items(
-        &mut self,
-        encoder: &UserEncoderConfig,
-        trained: &Dataset,
-        all: &Dataset,
-    ) -> Result<(), Error> {
-        for (column, modality) in self.columns.iter_mut().zip(&encoder.modalities) {
-            let kind = ModalityKind::named(&modality.name)?;
-            let values_of = if kind == ModalityKind::Item {
-                all
-            } else {
-                trained
-            };
-            *column = Column::new(kind, all, &vocabulary(kind, values_of));
-        }
-        Ok(())
-    }
-
     /// A batch of histories, as they are: the caller has cut them.
     ///
     /// # Panics
@@ -114,26 +94,68 @@ impl EventBatcher {
             .max()
             .expect("no history");
         let length = longest.max(1);
-        let modalities = self
-            .columns
-            .iter()
-            .map(|column| {
-                let mut ids = Vec::with_capacity(histories.len() * length * column.n_values);
-                for history in histories {
-                    for event in *history {
-                        column.push(event, &mut ids);
-                    }
-                    let n_padding = (length - history.len()) * column.n_values;
-                    ids.extend(std::iter::repeat_n(i64::from(PADDING), n_padding));
-                }
-                let shape = [histories.len(), length, column.n_values];
-                Tensor::from_data(TensorData::new(ids, shape), device)
-            })
-            .collect();
+        let rows: Vec<Vec<&[Event]>> = histories.iter().map(|history| vec![*history]).collect();
         EventBatch::new(
-            modalities,
+            self.ids(&rows, length, device),
             histories.iter().map(|history| history.len()).collect(),
         )
+    }
+
+    /// The same histories packed into rows of the longest history's length, for pretraining.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no event.
+    pub fn pack(&self, histories: &[&[Event]], device: &Device) -> PackedEvents {
+        let lengths: Vec<usize> = histories.iter().map(|history| history.len()).collect();
+        let length = lengths.iter().copied().max().unwrap_or(0);
+        assert!(length > 0, "no event to pack");
+        let plan = PackedEvents::plan(&lengths, length);
+        let rows: Vec<Vec<&[Event]>> = plan
+            .iter()
+            .map(|row| row.iter().map(|&at| histories[at]).collect())
+            .collect();
+        PackedEvents {
+            modalities: self.ids(&rows, length, device),
+            rows: plan
+                .iter()
+                .map(|row| row.iter().map(|&at| lengths[at]).collect())
+                .collect(),
+            shares: vec![1.0; self.columns.len()],
+        }
+    }
+
+    /// Number of events that have each modality.
+    pub(crate) fn n_known(&self, histories: &[&[Event]]) -> Vec<usize> {
+        let mut ids = Vec::new();
+        let mut is_known = |column: &Column, event: &Event| {
+            ids.clear();
+            column.push(event, &mut ids);
+            ids.iter().any(|&id| id != i64::from(PADDING))
+        };
+        let columns = self.columns.iter();
+        columns
+            .map(|column| {
+                let events = histories.iter().copied().flatten();
+                events.filter(|event| is_known(column, event)).count()
+            })
+            .collect()
+    }
+
+    /// Ids of rows of histories laid end to end: `[rows, length, values]` per modality.
+    fn ids(&self, rows: &[Vec<&[Event]>], length: usize, device: &Device) -> Vec<Tensor<3, Int>> {
+        let of_column = |column: &Column| {
+            let mut ids = Vec::with_capacity(rows.len() * length * column.n_values);
+            for (at, row) in rows.iter().enumerate() {
+                for event in row.iter().copied().flatten() {
+                    column.push(event, &mut ids);
+                }
+                ids.resize((at + 1) * length * column.n_values, i64::from(PADDING));
+            }
+            let shape = [rows.len(), length, column.n_values];
+            Tensor::from_data(TensorData::new(ids, shape), device)
+        };
+        self.columns.iter().map(of_column).collect()
     }
 
     /// The latest events, as many as the encoder reads.
@@ -175,7 +197,7 @@ pub(crate) fn vocabulary(kind: ModalityKind, dataset: &Dataset) -> Vocabulary {
 }
 
 /// The words of a title, lower-cased, each once.
-pub(crate) fn words(title: &str) -> BTreeSet<String> {
+fn words(title: &str) -> BTreeSet<String> {
     let title = title.to_lowercase();
     title
         .split(|c: char| !c.is_alphanumeric())
@@ -257,7 +279,6 @@ impl Column {
 mod tests {
     use super::*;
     use crate::toy;
-    use burn::tensor::Int;
 
     fn batcher(config: &mut crate::RunConfig) -> EventBatcher {
         EventBatcher::new(&toy::dataset(), &mut config.encoder, 5).unwrap()

@@ -6,7 +6,6 @@
 //! [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves).
 #![recursion_limit = "256"]
 
-mod added_items;
 pub mod backend;
 mod checkpoint;
 mod config;
@@ -18,7 +17,6 @@ pub mod evaluate;
 mod events;
 pub mod metrics;
 mod monitor;
-pub mod plots;
 mod prepared;
 mod pretrain;
 mod prompts;
@@ -34,8 +32,8 @@ mod tune;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use config::{
-    DataConfig, EvaluationConfig, LanguageSections, LlmConfig, ModalityKind, PromptConfig,
-    RunConfig, TrainingConfig, TuningConfig,
+    DataConfig, EvaluationConfig, LanguageSections, LlmConfig, ModalityKind, ObjectiveConfig,
+    PromptConfig, RunConfig, TrainingConfig, TuningConfig,
 };
 pub use error::Error;
 pub use events::EventBatcher;

@@ -1,6 +1,7 @@
 //! A dataset that is ready to be trained on.
 
-use burn::tensor::Device;
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
 use datasets::{Dataset, Event, LeaveOneOut};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
@@ -64,8 +65,19 @@ impl Prepared {
     }
 
     /// A fresh encoder of this run.
+    ///
+    /// Its weights are drawn here: burn would draw them at their first use, each copy of the
+    /// module its own.
     pub fn new_encoder(&self, device: &Device) -> UserEncoder {
-        self.encoder.init(device)
+        struct Draw;
+        impl ModuleVisitor for Draw {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                param.val();
+            }
+        }
+        let encoder = self.encoder.init(device);
+        encoder.visit(&mut Draw);
+        encoder
     }
 
     /// The genre that most events of a history have; of equals, the one that came up last.
@@ -192,7 +204,8 @@ mod tests {
         );
         let none = toy::config(&["data.min_interactions=6"]);
         let error = Prepared::new(toy::dataset(), &none).unwrap_err();
-        assert!(error.to_string().starts_with("`data.min_interactions` = 6"));
+        let error = error.to_string();
+        assert!(error.starts_with("`data.min_interactions` = 6"), "{error}");
     }
 
     #[test]

@@ -1,18 +1,22 @@
 //! Pretraining: the encoder learns from histories alone to predict every next event.
 
-use burn::module::Module;
+use std::thread::ScopedJoinHandle;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use datasets::{Event, LeaveOneOut, Window};
 use rand::seq::SliceRandom;
-use rand::{SeedableRng, rngs::StdRng};
-use user_encoder::UserEncoder;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use user_encoder::{NegativeSampler, NextEventObjective, UserEncoder, seed_dropout};
 
 use crate::metrics::ndcg_at;
 use crate::prepared::sample;
 use crate::ranking::{RankingConfig, rank_targets};
 use crate::train::{Objective, Outcome, Session, Stage, mix, train};
-use crate::{Error, EventBatcher, Prepared, RunConfig, TrainingConfig};
+use crate::{Error, EventBatcher, ObjectiveConfig, Prepared, RunConfig, TrainingConfig};
 
 /// Pretrain an encoder.
 ///
@@ -42,11 +46,15 @@ pub fn pretrain(
 struct NextEvent<'a> {
     prepared: &'a Prepared,
     split: LeaveOneOut<'a>,
+    objective: NextEventObjective,
     device: Device,
     windows: Windows,
+    /// One thread each; none where the backend has the threads to itself.
+    workers: Vec<ThreadPool>,
     validation_users: Vec<usize>,
     batch_size: usize,
     ranking: RankingConfig,
+    seed: u64,
 }
 
 impl<'a> NextEvent<'a> {
@@ -58,16 +66,28 @@ impl<'a> NextEvent<'a> {
             batch_size,
             ..
         } = config.pretraining.clone();
+        let ObjectiveConfig {
+            item_loss,
+            popularity,
+            workers,
+        } = config.objective;
+        let n_threads = if workers > 1 { workers } else { 0 };
         Self {
             prepared,
             split,
+            objective: NextEventObjective {
+                item: item_loss,
+                sampler: NegativeSampler::by_popularity(&counts(prepared), popularity),
+            },
             device: device.clone().autodiff(),
-            windows: Windows::new(
-                split
-                    .windows(config.data.history_len, config.data.stride)
-                    .collect(),
-                config.seed,
-            ),
+            windows: match config.data.stride {
+                0 => Windows::drawn(&split, config.data.history_len, config.seed),
+                stride => {
+                    let windows = split.windows(config.data.history_len, stride);
+                    Windows::sliding(windows.collect(), config.seed)
+                }
+            },
+            workers: (0..n_threads).map(|_| one_thread()).collect(),
             validation_users: sample(&users, validation_users, config.seed),
             batch_size,
             ranking: RankingConfig {
@@ -75,22 +95,83 @@ impl<'a> NextEvent<'a> {
                 batch_size: config.evaluation.batch_size,
                 k: 0,
             },
+            seed: config.seed,
         }
+    }
+
+    /// Histories of one step, inputs and target together: every position predicts the event
+    /// after it.
+    fn histories(&mut self, step: usize) -> Vec<&'a [Event]> {
+        let split = self.split;
+        let windows = self.windows.batch(step, self.batch_size);
+        let events = |window: Window| &split.train(window.user)[window.start..=window.end];
+        windows.into_iter().map(events).collect()
+    }
+
+    /// The loss of some histories, weighted by what part they are of a batch that has so many
+    /// events of each modality.
+    fn part_loss(&self, encoder: &UserEncoder, histories: &[&[Event]], all: &[usize]) -> Tensor<1> {
+        let batcher = &self.prepared.batcher;
+        let mut events = batcher.pack(histories, &self.device);
+        let known = batcher.n_known(histories).into_iter().zip(all);
+        events.shares = known
+            .map(|(n, &all)| n as f64 / all.max(1) as f64)
+            .collect();
+        self.objective.loss(encoder, &events).total
     }
 }
 
 impl Objective<UserEncoder> for NextEvent<'_> {
     fn loss(&mut self, encoder: &UserEncoder, step: usize) -> Tensor<1> {
-        let split = self.split;
-        // Inputs and target together: every position predicts the event after it.
-        let histories: Vec<&[Event]> = self
-            .windows
-            .batch(step, self.batch_size)
-            .iter()
-            .map(|window| &split.train(window.user)[window.start..=window.end])
-            .collect();
-        let events = self.prepared.batcher.batch(&histories, &self.device);
-        encoder.next_event_loss(&events).total
+        let histories = self.histories(step);
+        let all = self.prepared.batcher.n_known(&histories);
+        self.part_loss(encoder, &histories, &all)
+    }
+
+    /// Side by side where there are workers: burn's CPU backends run all but their matrix products
+    /// on one thread, so two halves of a batch on a thread each are done much sooner than the
+    /// whole on two.
+    fn gradients(&mut self, encoder: &UserEncoder, step: usize) -> (f32, GradientsParams) {
+        let histories = self.histories(step);
+        let all = self.prepared.batcher.n_known(&histories);
+        if self.workers.is_empty() {
+            let loss = self.part_loss(encoder, &histories, &all);
+            let value = loss.clone().into_scalar();
+            return (value, GradientsParams::from_grads(loss.backward(), encoder));
+        }
+        let this = &*self;
+        let all = &all;
+        let part = |at: usize, histories: Vec<&[Event]>| {
+            // A graph of its own: the parts would otherwise wait for each other at every parameter.
+            let encoder = encoder.clone().fork(&this.device);
+            this.workers[at].install(|| {
+                seed_dropout(mix(mix(this.seed, step as u64), at as u64));
+                let loss = this.part_loss(&encoder, &histories, all);
+                let value: f32 = loss.clone().into_scalar();
+                (
+                    value,
+                    GradientsParams::from_grads(loss.backward(), &encoder),
+                )
+            })
+        };
+        let parts = even_parts(histories, self.workers.len());
+        let parts: Vec<_> = std::thread::scope(|scope| {
+            let part = &part;
+            let started: Vec<_> = parts
+                .into_iter()
+                .enumerate()
+                .filter(|(_, histories)| !histories.is_empty())
+                .map(|(at, histories)| scope.spawn(move || part(at, histories)))
+                .collect();
+            let join = |thread: ScopedJoinHandle<'_, _>| match thread.join() {
+                Ok(part) => part,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            started.into_iter().map(join).collect()
+        });
+        let value = parts.iter().map(|(value, _)| value).sum();
+        let grads = parts.into_iter().map(|(_, grads)| grads).collect();
+        (value, sum(encoder, grads))
     }
 
     fn validate(&mut self, encoder: &UserEncoder) -> f64 {
@@ -153,21 +234,101 @@ pub(crate) fn seen(history: &[Event]) -> Vec<usize> {
     items
 }
 
+/// How often each item occurs in the training part.
+fn counts(prepared: &Prepared) -> Vec<usize> {
+    let split = prepared.split();
+    let mut counts = vec![0; prepared.dataset.catalogue.len()];
+    for user in 0..prepared.dataset.histories.len() {
+        for event in split.train(user) {
+            counts[event.item as usize] += 1;
+        }
+    }
+    counts
+}
+
+fn one_thread() -> ThreadPool {
+    let pool = ThreadPoolBuilder::new().num_threads(1).build();
+    pool.expect("a thread can be started")
+}
+
+/// Histories in so many parts of about as many events each: the longest first, always to the part
+/// that has the fewest.
+fn even_parts(mut histories: Vec<&[Event]>, n: usize) -> Vec<Vec<&[Event]>> {
+    histories.sort_by_key(|history| std::cmp::Reverse(history.len()));
+    let mut parts = vec![(0, Vec::new()); n];
+    for history in histories {
+        let least = parts.iter_mut().min_by_key(|(n_events, _)| *n_events);
+        let (n_events, part) = least.expect("at least one part");
+        *n_events += history.len();
+        part.push(history);
+    }
+    parts.into_iter().map(|(_, part)| part).collect()
+}
+
+/// Gradients added up, parameter by parameter.
+fn sum(encoder: &UserEncoder, mut parts: Vec<GradientsParams>) -> GradientsParams {
+    struct Add<'a> {
+        to: &'a mut GradientsParams,
+        from: GradientsParams,
+    }
+    impl ModuleVisitor for Add<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let Some(grad) = self.from.remove::<D>(param.id) else {
+                return;
+            };
+            let grad = match self.to.remove::<D>(param.id) {
+                Some(other) => other + grad,
+                None => grad,
+            };
+            self.to.register(param.id, grad);
+        }
+    }
+    let mut all = parts.swap_remove(0);
+    for from in parts {
+        encoder.visit(&mut Add { to: &mut all, from });
+    }
+    all
+}
+
 /// Training windows in an order that is drawn anew for each pass over them.
 pub(crate) struct Windows {
-    windows: Vec<Window>,
+    cut: Cut,
     seed: u64,
-    epoch: Option<usize>,
-    order: Vec<usize>,
+    /// Number of windows before each pass, as far as they have been asked for.
+    starts: Vec<usize>,
+    pass: Option<usize>,
+    /// The windows of `pass`, in their order.
+    order: Vec<Window>,
+}
+
+/// How histories become windows.
+enum Cut {
+    /// The same windows in every pass.
+    Sliding(Vec<Window>),
+    /// Every event once a pass: histories of so many events, by user, cut at drawn places.
+    Drawn { n_events: Vec<usize>, length: usize },
 }
 
 impl Windows {
-    pub(crate) fn new(windows: Vec<Window>, seed: u64) -> Self {
+    /// The same windows in every pass.
+    pub(crate) fn sliding(windows: Vec<Window>, seed: u64) -> Self {
+        Self::new(Cut::Sliding(windows), seed)
+    }
+
+    /// Windows of `length` inputs and a target, cut anew for each pass.
+    fn drawn(split: &LeaveOneOut<'_>, length: usize, seed: u64) -> Self {
+        let users = 0..split.n_histories();
+        let n_events = users.map(|user| split.train(user).len()).collect();
+        Self::new(Cut::Drawn { n_events, length }, seed)
+    }
+
+    fn new(cut: Cut, seed: u64) -> Self {
         Self {
-            order: (0..windows.len()).collect(),
-            windows,
+            cut,
             seed,
-            epoch: None,
+            starts: vec![0],
+            pass: None,
+            order: Vec::new(),
         }
     }
 
@@ -177,24 +338,60 @@ impl Windows {
     ///
     /// Panics if there are no windows.
     pub(crate) fn batch(&mut self, step: usize, batch_size: usize) -> Vec<Window> {
-        assert!(
-            !self.windows.is_empty(),
-            "no history is long enough to train on"
-        );
-        let n = self.windows.len();
+        let window = |at: usize| {
+            while self.starts.last().is_some_and(|&start| start <= at) {
+                self.draw(self.starts.len() - 1);
+                let n = self.order.len();
+                assert!(n > 0, "no history is long enough to train on");
+                self.starts.push(self.starts[self.starts.len() - 1] + n);
+            }
+            let pass = self.starts.partition_point(|&start| start <= at) - 1;
+            self.draw(pass);
+            self.order[at - self.starts[pass]]
+        };
         (step * batch_size..(step + 1) * batch_size)
-            .map(|at| {
-                let epoch = at / n;
-                if self.epoch != Some(epoch) {
-                    self.order = (0..n).collect();
-                    let mut random = StdRng::seed_from_u64(mix(self.seed, epoch as u64));
-                    self.order.shuffle(&mut random);
-                    self.epoch = Some(epoch);
-                }
-                self.windows[self.order[at % n]]
-            })
+            .map(window)
             .collect()
     }
+
+    fn draw(&mut self, pass: usize) {
+        if self.pass == Some(pass) {
+            return;
+        }
+        let mut random = StdRng::seed_from_u64(mix(self.seed, pass as u64));
+        self.order = match &self.cut {
+            Cut::Sliding(windows) => windows.clone(),
+            Cut::Drawn { n_events, length } => drawn_windows(n_events, *length, &mut random),
+        };
+        self.order.shuffle(&mut random);
+        self.pass = Some(pass);
+    }
+}
+
+/// Windows of up to `length + 1` events that do not overlap: the first of each history ends at a
+/// drawn place. One event alone is kept: it is predicted from BOS.
+fn drawn_windows(n_events: &[usize], length: usize, random: &mut StdRng) -> Vec<Window> {
+    let whole = length + 1;
+    let mut windows = Vec::new();
+    for (user, &n) in n_events.iter().enumerate() {
+        let mut start = 0;
+        // A history that fits is not cut.
+        let mut end = if n <= whole {
+            n
+        } else {
+            random.random_range(1..=whole)
+        };
+        while start < n {
+            windows.push(Window {
+                user,
+                start,
+                end: end - 1,
+            });
+            start = end;
+            end = n.min(end + whole);
+        }
+    }
+    windows
 }
 
 #[cfg(test)]
@@ -204,7 +401,7 @@ mod tests {
     use rand::RngExt;
 
     fn windows(n: usize) -> Windows {
-        Windows::new(
+        Windows::sliding(
             (0..n)
                 .map(|user| Window {
                     user,
@@ -242,6 +439,70 @@ mod tests {
         }
         assert_ne!(passes[0], passes[1]);
         assert_ne!(passes[0], (0..11).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn drawn_windows_predict_every_event_once_a_pass_and_are_cut_anew() {
+        let n_events = [0, 1, 6, 7, 40];
+        let mut random = StdRng::seed_from_u64(1);
+        let mut passes = Vec::new();
+        for _ in 0..3 {
+            let windows = drawn_windows(&n_events, 5, &mut random);
+            for (user, &n) in n_events.iter().enumerate() {
+                let of_user = windows.iter().filter(|window| window.user == user);
+                let events: Vec<usize> = of_user.flat_map(|w| w.start..=w.end).collect();
+                assert_eq!(events, (0..n).collect::<Vec<_>>());
+            }
+            assert!(windows.iter().all(|window| window.end - window.start <= 5));
+            passes.push(windows);
+        }
+        assert_ne!(passes[0], passes[1]);
+    }
+
+    /// Two threads on a half each against one on the whole: the same loss and gradients.
+    #[test]
+    fn workers_give_the_gradient_of_the_whole_batch() {
+        let of = |workers: usize| {
+            let config = toy::config(&[
+                &format!("objective.workers={workers}"),
+                "encoder.dropout_input=0.0",
+                "encoder.dropout=0.0",
+            ]);
+            let prepared = toy::prepared(&config);
+            let device = Device::flex().autodiff();
+            device.seed(3);
+            let encoder = prepared.new_encoder(&device);
+            let mut objective = NextEvent::new(&prepared, &config, &device);
+            let (value, grads) = objective.gradients(&encoder, 1);
+            let mut all = AllGradients {
+                grads,
+                values: Vec::new(),
+            };
+            encoder.visit(&mut all);
+            (value, all.values)
+        };
+        let _alone = toy::alone();
+        let (whole, expected) = of(1);
+        for workers in [2, 3] {
+            let (value, grads) = of(workers);
+            assert!((value - whole).abs() < 1e-5);
+            assert_eq!(grads.len(), expected.len());
+            for (a, b) in grads.iter().zip(&expected) {
+                assert!((a - b).abs() < 1e-6, "{a} is not {b}");
+            }
+        }
+    }
+
+    struct AllGradients {
+        grads: GradientsParams,
+        values: Vec<f32>,
+    }
+
+    impl ModuleVisitor for AllGradients {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let grad = self.grads.get::<D>(param.id).expect("all parameters train");
+            self.values.extend(grad.into_data().iter::<f32>());
+        }
     }
 
     #[test]

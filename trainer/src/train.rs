@@ -17,13 +17,22 @@ use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
 
+use user_encoder::seed_dropout;
+
 use crate::checkpoint::Checkpoints;
 use crate::{Error, Monitor, TrainingConfig};
 
 /// What is trained: a loss for every step, and a validation.
-pub trait Objective<M> {
+pub trait Objective<M: Module> {
     /// The loss of one step, a scalar; the batch is a function of the step's number alone.
     fn loss(&mut self, model: &M, step: usize) -> Tensor<1>;
+
+    /// The value of the [`loss`](Self::loss) of one step, and its gradients.
+    fn gradients(&mut self, model: &M, step: usize) -> (f32, GradientsParams) {
+        let loss = self.loss(model, step);
+        let value = loss.clone().into_scalar();
+        (value, GradientsParams::from_grads(loss.backward(), model))
+    }
 
     /// How good the model is on the validation events; more is better. Called with a model that
     /// does not track gradients.
@@ -174,8 +183,8 @@ pub fn train<M: Module>(
         let step = outcome.steps;
         let started = Instant::now();
         device.seed(mix(*seed, step as u64));
-        let loss = objective.loss(&model, step);
-        let value: f32 = loss.clone().into_scalar();
+        seed_dropout(mix(*seed, step as u64));
+        let (value, mut grads) = objective.gradients(&model, step);
         let not_finite = |what, value| Error::NotFinite {
             what,
             value,
@@ -189,7 +198,6 @@ pub fn train<M: Module>(
         if !value.is_finite() {
             return Err(not_finite("loss", value));
         }
-        let mut grads = GradientsParams::from_grads(loss.backward(), &model);
         let norm = clip(&model, &mut grads, config.clip_norm);
         if !norm.is_finite() {
             return Err(not_finite("gradient norm", norm));

@@ -164,7 +164,7 @@ impl<'a> Answering<'a> {
     ) -> Self {
         let split = prepared.split();
         let windows: Vec<Window> = split
-            .windows(config.data.history_len, config.data.stride)
+            .windows(config.data.history_len, config.data.stride.max(1))
             .collect();
         // Windows of one person overlap, and so do their favourite genres: people whose genre is
         // tested have none of theirs taught.
@@ -187,9 +187,9 @@ impl<'a> Answering<'a> {
             trunks: Trunks::new(model, tasks, tuning),
             teacher,
             device: model.device(),
-            windows: Windows::new(windows, config.seed),
+            windows: Windows::sliding(windows, config.seed),
             teaches_genres: !genre_windows.is_empty(),
-            genre_windows: Windows::new(genre_windows, config.seed),
+            genre_windows: Windows::sliding(genre_windows, config.seed),
             validation_users: sample(&users, tuning.training.validation_users, config.seed),
         }
     }

@@ -60,21 +60,6 @@ impl EventBatch {
         self.modalities[0].device()
     }
 
-    /// The same histories without the last position of the batch.
-    pub(crate) fn without_last(&self) -> Self {
-        let (batch, length) = (self.batch(), self.length() - 1);
-        let modalities = self
-            .modalities
-            .iter()
-            .map(|ids| ids.clone().slice([0..batch, 0..length, 0..ids.dims()[2]]))
-            .collect();
-        let lengths = self.lengths.iter().map(|&n| n.min(length)).collect();
-        Self {
-            modalities,
-            lengths,
-        }
-    }
-
     /// `[batch, length]`, `true` at padding; `None` if no row has any.
     pub fn mask_pad(&self) -> Option<Tensor<2, Bool>> {
         let length = self.length();
@@ -90,5 +75,133 @@ impl EventBatch {
             TensorData::new(mask, [self.batch(), length]),
             &self.device(),
         ))
+    }
+}
+
+/// Histories laid end to end in rows of one length, so that hardly any position is padding.
+///
+/// For pretraining alone: what stands in one row is kept apart by attention and positions, and the
+/// losses are those of an [`EventBatch`] of the same histories.
+#[derive(Clone, Debug)]
+pub struct PackedEvents {
+    /// Ids per modality, `[rows, length, values]` each, in the order of the encoder's modalities.
+    pub modalities: Vec<Tensor<3, Int>>,
+    /// Lengths of the histories of each row, in their order; what remains is padding.
+    pub rows: Vec<Vec<usize>>,
+    /// Part of the batch that these are, by modality, counted in events that have it: losses are
+    /// weighted by it, so that those of all parts add up to the batch's. 1 for a whole batch.
+    pub shares: Vec<f64>,
+}
+
+impl PackedEvents {
+    /// Which histories share a row: `length` is the row's, and no history may be longer.
+    ///
+    /// Each history goes to the first row that has room for it, the longest first, which leaves
+    /// a few per cent of padding. Empty histories are left out.
+    ///
+    /// ```
+    /// use user_encoder::PackedEvents;
+    ///
+    /// assert_eq!(PackedEvents::plan(&[2, 7, 4, 3], 7), [vec![1], vec![2, 3], vec![0]]);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Panics if a history is longer than the row.
+    pub fn plan(lengths: &[usize], length: usize) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = (0..lengths.len()).filter(|&at| lengths[at] > 0).collect();
+        order.sort_by_key(|&at| std::cmp::Reverse(lengths[at]));
+        let mut rows: Vec<(usize, Vec<usize>)> = Vec::new();
+        for at in order {
+            assert!(
+                lengths[at] <= length,
+                "a history of {} events does not fit a row of {length}",
+                lengths[at]
+            );
+            match rows.iter_mut().find(|(room, _)| *room >= lengths[at]) {
+                Some((room, row)) => {
+                    *room -= lengths[at];
+                    row.push(at);
+                }
+                None => rows.push((length - lengths[at], vec![at])),
+            }
+        }
+        rows.into_iter().map(|(_, row)| row).collect()
+    }
+
+    /// Number of events.
+    pub fn n_events(&self) -> usize {
+        self.rows.iter().flatten().sum()
+    }
+
+    /// Positions of each row, padding included.
+    pub fn length(&self) -> usize {
+        self.modalities[0].dims()[1]
+    }
+
+    /// The device the ids are on.
+    pub fn device(&self) -> Device {
+        self.modalities[0].device()
+    }
+
+    /// Number of each position within its history, row by row; padding counts on.
+    pub(crate) fn positions(&self) -> Vec<usize> {
+        let length = self.length();
+        let mut positions = Vec::with_capacity(self.rows.len() * length);
+        for row in &self.rows {
+            let end = positions.len() + length;
+            for &n in row {
+                positions.extend(0..n);
+            }
+            let next = row.last().copied().unwrap_or(0);
+            let n_padding = end - positions.len();
+            positions.extend(next..next + n_padding);
+        }
+        positions
+    }
+
+    /// Where real events stand in the flattened rows; `None` if there is no padding.
+    pub(crate) fn real(&self) -> Option<Vec<usize>> {
+        let length = self.length();
+        if self.n_events() == self.rows.len() * length {
+            return None;
+        }
+        let rows = self.rows.iter().enumerate();
+        Some(
+            rows.flat_map(|(at, row)| at * length..at * length + row.iter().sum::<usize>())
+                .collect(),
+        )
+    }
+
+    /// `true` where a position does not see another: later ones, and those of other histories.
+    /// `[1, 1, length, length]` where no row holds two histories, else one mask per row.
+    pub(crate) fn mask_attn(&self) -> Tensor<4, Bool> {
+        let length = self.length();
+        let is_shared = self.rows.iter().any(|row| row.len() > 1);
+        let alone = [Vec::new()];
+        let rows: &[Vec<usize>] = if is_shared { &self.rows } else { &alone };
+        let mut mask = Vec::with_capacity(rows.len() * length * length);
+        for row in rows {
+            let mut begins = Vec::with_capacity(length);
+            for &n in row.iter().rev().skip(1).rev() {
+                begins.extend(std::iter::repeat_n(begins.len(), n));
+            }
+            begins.extend(std::iter::repeat_n(begins.len(), length - begins.len()));
+            for (query, &begin) in begins.iter().enumerate() {
+                mask.extend((0..length).map(|key| key > query || key < begin));
+            }
+        }
+        let shape = [rows.len(), 1, length, length];
+        Tensor::from_data(TensorData::new(mask, shape), &self.device())
+    }
+}
+
+impl From<EventBatch> for PackedEvents {
+    fn from(events: EventBatch) -> Self {
+        Self {
+            shares: vec![1.0; events.modalities.len()],
+            modalities: events.modalities,
+            rows: events.lengths.into_iter().map(|n| vec![n]).collect(),
+        }
     }
 }

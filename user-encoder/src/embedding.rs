@@ -1,7 +1,7 @@
 //! One vector per event, from the embeddings of its modalities ("early fusion" in the paper).
 
 use burn::config::Config;
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, assert_shape};
 
@@ -16,6 +16,9 @@ pub struct ModalityConfig {
     pub vocab_size: usize,
     /// Width of its embedding, `d_j` in the paper.
     pub d_embedding: usize,
+    /// Weight of its prediction in the loss; the paper has 1 for all. 0 makes it an input only.
+    #[config(default = 1.0)]
+    pub weight: f64,
 }
 
 impl ModalityConfig {
@@ -41,16 +44,6 @@ pub struct Modality {
 }
 
 impl Modality {
-    /// Add rows behind the table's, for values that were unknown when it was trained.
-    ///
-    /// # Shapes
-    ///
-    /// - rows: `[values, d_embedding]`
-    pub fn append(&mut self, rows: Tensor<2>) {
-        let table = Tensor::cat(vec![self.table.weight.val(), rows], 0);
-        self.table.weight = Param::from_tensor(table);
-    }
-
     /// Embed ids; several values of one event are averaged, and padding does not count.
     ///
     /// # Shapes
@@ -103,26 +96,28 @@ impl EventEmbedding {
     ///
     /// Panics if the batch has another number of modalities than this module.
     pub fn forward(&self, events: &EventBatch) -> Tensor<3> {
+        let vector = self.embed(&events.modalities);
+        assert_shape!(vector, [events.batch(), events.length(), _]);
+        vector
+    }
+
+    /// As [`forward`](Self::forward), from the ids of each modality alone.
+    pub(crate) fn embed(&self, ids: &[Tensor<3, Int>]) -> Tensor<3> {
         assert_eq!(
-            events.modalities.len(),
+            ids.len(),
             self.modalities.len(),
             "the batch and the encoder disagree on the number of modalities"
         );
-        let embedded = self
-            .modalities
-            .iter()
-            .zip(&events.modalities)
-            .map(|(modality, ids)| modality.forward(ids.clone()))
-            .collect();
-        let vector = self.projection.forward(Tensor::cat(embedded, 2));
-        assert_shape!(vector, [events.batch(), events.length(), _]);
-        vector
+        let modalities = self.modalities.iter().zip(ids);
+        let embedded = modalities.map(|(modality, ids)| modality.forward(ids.clone()));
+        self.projection.forward(Tensor::cat(embedded.collect(), 2))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::module::Param;
     use burn::tensor::Tolerance;
 
     #[test]

@@ -3,16 +3,39 @@
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::attention::generate_autoregressive_mask;
-use burn::nn::transformer::{
-    TransformerEncoder, TransformerEncoderConfig, TransformerEncoderInput,
-};
-use burn::nn::{
-    Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig,
-};
+use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
+use serde::{Deserialize, Serialize};
 
-use crate::batch::EventBatch;
+use crate::attention::{AttentionState, Rotation, Span};
+use crate::batch::{EventBatch, PackedEvents};
+use crate::block::{BlockConfig, EncoderBlock, FeedForwardKind, Norm, NormKind};
 use crate::embedding::{EventEmbedding, ModalityConfig};
+use crate::noise::Dropout;
+
+/// How the encoder knows the order of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Positions {
+    /// A learned vector per position, added to the event's.
+    Learned,
+    /// Queries and keys turn with their position ([RoFormer](https://arxiv.org/abs/2104.09864)):
+    /// only distances count.
+    Rotary,
+}
+
+/// How a hidden state is compared with the rows of a modality's table.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Similarity {
+    /// Inner product.
+    Dot,
+    /// Cosine, divided by a temperature; HSTU takes 0.05.
+    Cosine {
+        /// What the cosine is divided by.
+        temperature: f64,
+    },
+}
 
 /// Configuration to create a [`UserEncoder`] with [`init`](Self::init).
 ///
@@ -21,7 +44,7 @@ use crate::embedding::{EventEmbedding, ModalityConfig};
 pub struct UserEncoderConfig {
     /// The modalities of an event.
     pub modalities: Vec<ModalityConfig>,
-    /// Longest history that can be read; there is one position embedding for each event and BOS.
+    /// Longest history that can be read.
     #[config(default = 50)]
     pub max_length: usize,
     /// Width of the event embeddings.
@@ -33,13 +56,25 @@ pub struct UserEncoderConfig {
     /// Number of attention heads; must divide `d_model`.
     #[config(default = 8)]
     pub n_heads: usize,
-    /// Inner width of the feed-forward network, as a multiple of `d_model`.
-    #[config(default = 4)]
-    pub ff_multiplier: usize,
+    /// Inner width of the feed-forward network.
+    #[config(default = 512)]
+    pub d_ff: usize,
+    /// The feed-forward network.
+    #[config(default = "FeedForwardKind::Relu")]
+    pub feed_forward: FeedForwardKind,
+    /// Normalisation of blocks and output.
+    #[config(default = "NormKind::Layer")]
+    pub norm: NormKind,
+    /// Positions.
+    #[config(default = "Positions::Learned")]
+    pub positions: Positions,
+    /// How hidden states are compared with items.
+    #[config(default = "Similarity::Dot")]
+    pub similarity: Similarity,
     /// Dropout on the event vectors as they enter.
     #[config(default = 0.1)]
     pub dropout_input: f64,
-    /// Dropout inside the transformer layers.
+    /// Dropout on what attention and feed-forward add.
     #[config(default = 0.0)]
     pub dropout: f64,
 }
@@ -49,7 +84,8 @@ impl UserEncoderConfig {
     ///
     /// # Panics
     ///
-    /// Panics if there is no modality or if `n_heads` does not divide `d_model`.
+    /// Panics if there is no modality, if `n_heads` does not divide `d_model`, or if rotary
+    /// positions meet heads of odd width.
     pub fn init(&self, device: &Device) -> UserEncoder {
         assert!(
             !self.modalities.is_empty(),
@@ -61,30 +97,47 @@ impl UserEncoderConfig {
             self.n_heads,
             self.d_model
         );
+        let d_head = self.d_model / self.n_heads;
+        let is_rotary = self.positions == Positions::Rotary;
+        assert!(
+            !is_rotary || d_head.is_multiple_of(2),
+            "rotary positions turn pairs: heads of width {d_head} cannot be paired"
+        );
         let small = Initializer::Normal {
             mean: 0.0,
             std: 0.02,
         };
+        let block = BlockConfig {
+            d_model: self.d_model,
+            d_ff: self.d_ff,
+            n_heads: self.n_heads,
+            norm: self.norm,
+            feed_forward: self.feed_forward,
+            dropout: self.dropout,
+        };
         UserEncoder {
             embedding: EventEmbedding::new(&self.modalities, self.d_model, device),
             bos: small.init([1, self.d_model], device),
-            positions: small.init([self.max_length + 1, self.d_model], device),
-            dropout: DropoutConfig::new(self.dropout_input).init(),
-            transformer: TransformerEncoderConfig::new(
-                self.d_model,
-                self.ff_multiplier * self.d_model,
-                self.n_heads,
-                self.n_layers,
-            )
-            .with_norm_first(true)
-            .with_dropout(self.dropout)
-            .init(device),
-            norm: LayerNormConfig::new(self.d_model).init(device),
+            positions: (!is_rotary)
+                .then(|| small.init([self.max_length + 1, self.d_model], device)),
+            dropout: Dropout::new(self.dropout_input),
+            blocks: (0..self.n_layers)
+                .map(|_| EncoderBlock::new(&block, device))
+                .collect(),
+            norm: Norm::new(self.norm, self.d_model, device),
             heads: self
                 .modalities
                 .iter()
                 .map(|modality| LinearConfig::new(self.d_model, modality.d_embedding).init(device))
                 .collect(),
+            weights: self
+                .modalities
+                .iter()
+                .map(|modality| modality.weight)
+                .collect(),
+            similarity: self.similarity,
+            max_length: self.max_length,
+            n_heads: self.n_heads,
         }
     }
 }
@@ -92,13 +145,14 @@ impl UserEncoderConfig {
 /// A causal transformer over a history, with one embedding per event as its output.
 ///
 /// ```text
-/// slots:      BOS  e₁  e₂ … e_L          e: event embeddings, plus a position embedding
+/// slots:      BOS  e₁  e₂ … e_L          e: event embeddings, and their positions
 /// hidden:     h₀   h₁  h₂ … h_L          pre-norm causal transformer
 /// predicts:   e₁   e₂  e₃ … e_{L+1}      modality j: softmax(h W_j E_jᵀ)
 /// ```
 ///
 /// User-LLM, sections 3.2 and 3.3. The paper leaves open positions, norms and heads: here they
-/// are learned, pre-norm, and tied to the modality tables `E_j` through `W_j: d_model → d_j`.
+/// are choices of the config, pre-norm, and heads are tied to the modality tables `E_j` through
+/// `W_j: d_model → d_j`.
 ///
 /// Histories are padded on the right, so causality alone keeps padding out of every real event.
 #[derive(Module, Debug)]
@@ -106,11 +160,17 @@ pub struct UserEncoder {
     /// From ids to one vector per event.
     pub embedding: EventEmbedding,
     bos: Param<Tensor<2>>,
-    positions: Param<Tensor<2>>,
+    positions: Option<Param<Tensor<2>>>,
     dropout: Dropout,
-    transformer: TransformerEncoder,
-    norm: LayerNorm,
-    pub(crate) heads: Vec<Linear>,
+    blocks: Vec<EncoderBlock>,
+    norm: Norm,
+    heads: Vec<Linear>,
+    #[module(skip)]
+    pub(crate) weights: Vec<f64>,
+    #[module(skip)]
+    similarity: Similarity,
+    max_length: usize,
+    n_heads: usize,
 }
 
 impl UserEncoder {
@@ -124,25 +184,23 @@ impl UserEncoder {
     ///
     /// Panics if the batch is longer than `max_length`.
     pub fn forward(&self, events: &EventBatch) -> Tensor<3> {
-        let [n_positions, d_model] = self.positions.dims();
-        let (batch, length) = (events.batch(), events.length());
-        assert!(
-            length < n_positions,
-            "a history of {length} events does not fit an encoder of `max_length` = {}",
-            n_positions - 1
-        );
-        let bos = self.bos.val().unsqueeze::<3>().expand([batch, 1, d_model]);
-        let slots = match length {
+        let bos = self.bos_slots(events.batch());
+        let slots = match events.length() {
             0 => bos,
             _ => Tensor::cat(vec![bos, self.embedding.forward(events)], 1),
         };
-        let positions = self.positions.val().slice(0..length + 1).unsqueeze::<3>();
-        let slots = self.dropout.forward(slots + positions);
-        let mask_attn = generate_autoregressive_mask(batch, length + 1, &slots.device());
-        let hidden = self
-            .transformer
-            .forward(TransformerEncoderInput::new(slots).mask_attn(mask_attn));
-        self.norm.forward(hidden)
+        let [_, n_slots, _] = slots.dims();
+        self.assert_fits(n_slots - 1);
+        let slots = match &self.positions {
+            Some(positions) => slots + positions.val().slice(0..n_slots).unsqueeze::<3>(),
+            None => slots,
+        };
+        let mask_attn = generate_autoregressive_mask(1, n_slots, &slots.device());
+        let span = Span::new(
+            mask_attn.unsqueeze_dim(1),
+            self.rotation(0, n_slots, &slots.device()),
+        );
+        self.read(slots, &span)
     }
 
     /// One embedding per event, each of the events up to it and none after.
@@ -166,18 +224,65 @@ impl UserEncoder {
     ///
     /// Panics if there is no modality of that index.
     pub fn next_event_logits(&self, events: &EventBatch, modality: usize) -> Tensor<2> {
+        self.head_logits(self.last_hidden(events), modality)
+    }
+
+    /// Hidden state after the last event of each history; that of BOS where there is none.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[batch, d_model]`
+    pub fn last_hidden(&self, events: &EventBatch) -> Tensor<2> {
         let hidden = self.forward(events);
         let [batch, slots, d_model] = hidden.dims();
         // With BOS in slot 0, the last of n events stands in slot n.
-        let last: Vec<i64> = events
-            .lengths
-            .iter()
-            .enumerate()
-            .map(|(row, n)| (row * slots + n) as i64)
-            .collect();
-        let last = Tensor::<1, Int>::from_data(TensorData::new(last, [batch]), &hidden.device());
-        let hidden = hidden.reshape([batch * slots, d_model]).select(0, last);
-        self.head_logits(hidden, modality)
+        let last = events.lengths.iter().enumerate();
+        let last = indices(last.map(|(row, n)| row * slots + n), &hidden.device());
+        hidden.reshape([batch * slots, d_model]).select(0, last)
+    }
+
+    /// Hidden states from which each event is predicted, those of padding left out:
+    /// row by row, history by history, event by event.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[n_events, d_model]`
+    pub(crate) fn predicting(&self, events: &PackedEvents) -> Tensor<2> {
+        let (rows, length, device) = (events.rows.len(), events.length(), events.device());
+        let d_model = self.d_model();
+        let positions = events.positions();
+        let longest = positions.iter().max().map_or(0, |position| position + 1);
+        // The last event of a history is a target only.
+        self.assert_fits(longest.saturating_sub(1));
+        // Every slot holds the event before it, or BOS where a history begins.
+        let before = events.modalities.iter().map(|ids| {
+            let [_, _, values] = ids.dims();
+            let none = Tensor::zeros([rows, 1, values], &device);
+            Tensor::cat(
+                vec![none, ids.clone().slice([0..rows, 0..length - 1, 0..values])],
+                1,
+            )
+        });
+        let vectors = self.embedding.embed(&before.collect::<Vec<_>>());
+        let begins: Vec<f32> = positions.iter().map(|&at| f32::from(at == 0)).collect();
+        let begins = Tensor::<3>::from_data(TensorData::new(begins, [rows, length, 1]), &device);
+        let mut slots =
+            vectors * (-begins.clone() + 1.0) + begins * self.bos.val().unsqueeze::<3>();
+        if let Some(table) = &self.positions {
+            let [n_positions, _] = table.dims();
+            // Padding may count beyond the table; nobody reads it.
+            let at = positions
+                .iter()
+                .map(|&position| position.min(n_positions - 1));
+            let vectors = table.val().select(0, indices(at, &device));
+            slots = slots + vectors.reshape([rows, length, d_model]);
+        }
+        let span = Span::new(events.mask_attn(), self.rotation(0, length, &device));
+        let hidden = self.read(slots, &span).reshape([rows * length, d_model]);
+        match events.real() {
+            Some(real) => hidden.select(0, indices(real.into_iter(), &device)),
+            None => hidden,
+        }
     }
 
     /// Logits of one modality, tied to its table: `h W_j E_jᵀ`.
@@ -187,22 +292,149 @@ impl UserEncoder {
     /// - hidden: `[n, d_model]`
     /// - output: `[n, vocab_size]`
     pub fn head_logits(&self, hidden: Tensor<2>, modality: usize) -> Tensor<2> {
+        let (queries, table) = self.head(hidden, modality);
+        queries.matmul(table.transpose())
+    }
+
+    /// What the logits of one modality are the products of: `h W_j` and `E_j`, or their directions
+    /// under [`Similarity::Cosine`].
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[n, d_model]`
+    /// - output: `[n, d_j]` and `[vocab_size, d_j]`
+    pub fn head(&self, hidden: Tensor<2>, modality: usize) -> (Tensor<2>, Tensor<2>) {
         assert_shape!(hidden, [_, self.d_model()]);
         let table = self.embedding.modalities[modality].table.weight.val();
-        self.heads[modality]
-            .forward(hidden)
-            .matmul(table.transpose())
+        let queries = self.heads[modality].forward(hidden);
+        match self.similarity {
+            Similarity::Dot => (queries, table),
+            Similarity::Cosine { temperature } => {
+                (direction(queries) / temperature, direction(table))
+            }
+        }
     }
 
     /// The device of the parameters.
     pub fn device(&self) -> Device {
-        self.positions.device()
+        self.bos.device()
     }
 
     /// Width of the event embeddings.
     pub fn d_model(&self) -> usize {
-        self.positions.dims()[1]
+        self.bos.dims()[1]
     }
+
+    /// Start to read histories event by event; see [`read_next`](Self::read_next).
+    pub fn start(&self, batch: usize) -> EncoderState {
+        let mut state = EncoderState {
+            n_slots: 0,
+            blocks: vec![AttentionState::default(); self.blocks.len()],
+        };
+        let bos = self.bos_slots(batch);
+        self.read_slots(bos, &mut state);
+        state
+    }
+
+    /// Read the next events of histories whose past is in `state`, and add them to it: the
+    /// embeddings are those of [`event_embeddings`](Self::event_embeddings) over the whole
+    /// histories, for the work of the new events alone.
+    ///
+    /// Every row must have an event at every position: there is no padding in a state.
+    ///
+    /// # Shapes
+    ///
+    /// - events: `[batch, new, values]` per modality
+    /// - output: `[batch, new, d_model]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if the histories grow beyond `max_length`, or rows are of different lengths.
+    pub fn read_next(&self, events: &EventBatch, state: &mut EncoderState) -> Tensor<3> {
+        assert!(
+            events.lengths.iter().all(|&n| n == events.length()),
+            "a state holds no padding: all rows grow by the same number of events"
+        );
+        self.read_slots(self.embedding.forward(events), state)
+    }
+
+    fn read_slots(&self, slots: Tensor<3>, state: &mut EncoderState) -> Tensor<3> {
+        let ([_, new, _], device) = (slots.dims(), slots.device());
+        let (from, to) = (state.n_slots, state.n_slots + new);
+        self.assert_fits(to - 1);
+        let mut hidden = match &self.positions {
+            Some(positions) => slots + positions.val().slice(from..to).unsqueeze::<3>(),
+            None => slots,
+        };
+        let later: Vec<bool> = (from..to)
+            .flat_map(|query| (0..to).map(move |key| key > query))
+            .collect();
+        let mask_attn = Tensor::from_data(TensorData::new(later, [1, 1, new, to]), &device);
+        let span = Span::new(mask_attn, self.rotation(from, to, &device));
+        for (block, kept) in self.blocks.iter().zip(&mut state.blocks) {
+            hidden = block.forward_next(hidden, &span, kept);
+        }
+        state.n_slots = to;
+        self.norm.forward(hidden)
+    }
+
+    fn read(&self, slots: Tensor<3>, span: &Span) -> Tensor<3> {
+        let mut hidden = self.dropout.forward(slots);
+        for block in &self.blocks {
+            hidden = block.forward(hidden, span);
+        }
+        self.norm.forward(hidden)
+    }
+
+    fn bos_slots(&self, batch: usize) -> Tensor<3> {
+        let bos = self.bos.val().unsqueeze::<3>();
+        bos.expand([batch, 1, self.d_model()])
+    }
+
+    fn rotation(&self, from: usize, to: usize, device: &Device) -> Option<Rotation> {
+        let d_head = self.d_model() / self.n_heads;
+        let is_rotary = self.positions.is_none();
+        is_rotary.then(|| Rotation::new(from, to, d_head, device))
+    }
+
+    /// 0, as a value that depends on the encoder.
+    pub(crate) fn nothing(&self) -> Tensor<1> {
+        self.bos.val().sum() * 0.0
+    }
+
+    fn assert_fits(&self, length: usize) {
+        assert!(
+            length <= self.max_length,
+            "a history of {length} events does not fit an encoder of `max_length` = {}",
+            self.max_length
+        );
+    }
+}
+
+/// What an encoder has read of some histories: keys and values of every block.
+#[derive(Clone, Debug)]
+pub struct EncoderState {
+    n_slots: usize,
+    blocks: Vec<AttentionState>,
+}
+
+impl EncoderState {
+    /// Number of events of each history that have been read.
+    pub fn n_events(&self) -> usize {
+        self.n_slots - 1
+    }
+}
+
+/// Rows of length 1.
+fn direction(rows: Tensor<2>) -> Tensor<2> {
+    let length = (rows.clone().square().sum_dim(1) + 1e-12).sqrt();
+    rows / length
+}
+
+fn indices(at: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
+    let at: Vec<i64> = at.map(|at| at as i64).collect();
+    let n = at.len();
+    Tensor::from_data(TensorData::new(at, [n]), device)
 }
 
 #[cfg(test)]
@@ -210,8 +442,7 @@ pub(crate) mod tests {
     use super::*;
     use burn::tensor::Tolerance;
 
-    pub(crate) fn tiny(device: &Device) -> UserEncoder {
-        device.seed(3);
+    pub(crate) fn tiny_config() -> UserEncoderConfig {
         let modalities = vec![
             ModalityConfig::new("item".into(), 13, 6),
             ModalityConfig::new("rating".into(), 7, 2),
@@ -220,9 +451,25 @@ pub(crate) mod tests {
         UserEncoderConfig::new(modalities)
             .with_max_length(11)
             .with_d_model(8)
+            .with_d_ff(32)
             .with_n_heads(2)
             .with_n_layers(2)
-            .init(device)
+    }
+
+    pub(crate) fn tiny(device: &Device) -> UserEncoder {
+        device.seed(3);
+        tiny_config().init(device)
+    }
+
+    /// One of each kind that a config can choose.
+    fn kinds(device: &Device) -> Vec<UserEncoder> {
+        let modern = tiny_config()
+            .with_norm(NormKind::Rms)
+            .with_feed_forward(FeedForwardKind::SwiGlu)
+            .with_positions(Positions::Rotary)
+            .with_similarity(Similarity::Cosine { temperature: 0.1 });
+        let sasrec = tiny_config().with_feed_forward(FeedForwardKind::Relu);
+        vec![tiny(device), modern.init(device), sasrec.init(device)]
     }
 
     /// Rows of item ids; rating and genres follow from the item.
@@ -308,5 +555,33 @@ pub(crate) mod tests {
     fn a_history_that_is_too_long_is_refused() {
         let device = Device::flex();
         tiny(&device).forward(&events(&[&[2; 12]], 12, &device));
+    }
+
+    #[test]
+    fn an_event_read_after_a_kept_state_is_embedded_as_if_all_were_read_afresh() {
+        let device = Device::flex();
+        let rows: [&[i64]; 2] = [&[2, 3, 4, 5, 6, 7], &[8, 3, 9, 10, 2, 12]];
+        for encoder in kinds(&device) {
+            let whole = encoder.event_embeddings(&events(&rows, 6, &device));
+            let mut state = encoder.start(2);
+            let parts = [0..3, 3..4, 4..6].map(|part| {
+                let rows = rows.map(|row| &row[part.clone()]);
+                encoder.read_next(&events(&rows, part.len(), &device), &mut state)
+            });
+            assert_eq!(state.n_events(), 6);
+            Tensor::cat(parts.to_vec(), 1)
+                .into_data()
+                .assert_approx_eq::<f32>(&whole.into_data(), Tolerance::absolute(1e-5));
+        }
+    }
+
+    #[test]
+    fn rotary_positions_know_the_order_of_events() {
+        let device = Device::flex();
+        for encoder in kinds(&device) {
+            let last = |rows: &[i64]| encoder.last_hidden(&events(&[rows], 3, &device));
+            let difference = last(&[2, 3, 4]) - last(&[3, 2, 4]);
+            assert!(difference.abs().max().into_scalar::<f32>() > 1e-6);
+        }
     }
 }

@@ -27,15 +27,22 @@
 //! assert_eq!(encoder.event_embeddings(&events).dims(), [1, 2, 32]);
 //! assert_eq!(encoder.next_event_logits(&events, 0).dims(), [1, 102]); // modality 0: items
 //! ```
-//!
-//! `examples/library/own-data` is a project of its own that trains one on its own data.
 
+mod attention;
 mod batch;
+mod block;
 mod embedding;
 mod encoder;
+mod noise;
 mod objective;
+mod sampler;
+mod softmax;
 
-pub use batch::{EventBatch, PADDING, UNKNOWN};
+pub use batch::{EventBatch, PADDING, PackedEvents, UNKNOWN};
+pub use block::{EncoderBlock, FeedForward, FeedForwardKind, Norm, NormKind};
 pub use embedding::{EventEmbedding, Modality, ModalityConfig};
-pub use encoder::{UserEncoder, UserEncoderConfig};
-pub use objective::NextEventLoss;
+pub use encoder::{EncoderState, Positions, Similarity, UserEncoder, UserEncoderConfig};
+pub use noise::{Dropout, seed_dropout};
+pub use objective::{ItemLoss, NextEventLoss, NextEventObjective};
+pub use sampler::NegativeSampler;
+pub use softmax::softmax_cross_entropy;

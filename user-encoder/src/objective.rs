@@ -1,17 +1,56 @@
 //! The pretraining objective: every position predicts every modality of the next event.
 
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::activation::{log_sigmoid, log_softmax};
+use burn::tensor::{Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
-use crate::batch::{EventBatch, PADDING};
+use crate::batch::{EventBatch, PADDING, PackedEvents};
 use crate::encoder::UserEncoder;
+use crate::sampler::NegativeSampler;
+use crate::softmax::softmax_cross_entropy;
+
+/// How the next item is told from the others. The other modalities, whose vocabularies are small,
+/// always have the full softmax.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ItemLoss {
+    /// Cross-entropy over the whole catalogue, in tiles.
+    Softmax {
+        /// Share of the target that is spread over all items.
+        label_smoothing: f64,
+    },
+    /// Cross-entropy over the target and sampled items, each logit corrected by the logarithm of
+    /// how often its item is drawn, which keeps it an estimate of the full softmax
+    /// ([Bengio and Senécal](https://doi.org/10.1109/TNN.2007.912312)).
+    SampledSoftmax {
+        /// Items drawn per step, for all its events.
+        negatives: usize,
+    },
+    /// Binary cross-entropy of target against sampled items: with one negative SASRec's own loss;
+    /// with many and a calibration that of [gSASRec](https://arxiv.org/abs/2308.07192).
+    BinaryCrossEntropy {
+        /// Items drawn: for each event its own, up to 8; more are shared by the events of a step.
+        negatives: usize,
+        /// `t` in gSASRec: 0 is plain, 1 gives scores that are calibrated as probabilities.
+        calibration: f64,
+    },
+}
+
+/// What an encoder is trained on.
+#[derive(Clone, Debug)]
+pub struct NextEventObjective {
+    /// The loss of modality 0, the item.
+    pub item: ItemLoss,
+    /// Where negatives come from.
+    pub sampler: NegativeSampler,
+}
 
 /// The loss and its parts.
 #[derive(Clone, Debug)]
 pub struct NextEventLoss {
-    /// Plain mean over modalities (the paper's weighting), a scalar.
+    /// Mean over modalities by their weights (the paper's are equal), a scalar.
     pub total: Tensor<1>,
-    /// Mean negative log-likelihood of each modality, in the encoder's order.
+    /// Mean loss of each modality that has a weight, in the encoder's order.
     pub by_modality: Vec<Tensor<1>>,
 }
 
@@ -25,54 +64,201 @@ impl UserEncoder {
     ///
     /// User-LLM, section 3.3: `L = 1/M Σ_j −1/L Σ_i log softmax(h_i W_j E_jᵀ)[m_j of event i+1]`.
     pub fn next_event_loss(&self, events: &EventBatch) -> NextEventLoss {
-        let (batch, length) = (events.batch(), events.length());
-        // BOS stands before the first event, so slot i has read i events and predicts the next.
-        let hidden = self.forward(&events.without_last());
-        let hidden = hidden.reshape([batch * length, self.d_model()]);
-
-        let by_modality: Vec<Tensor<1>> = (0..events.modalities.len())
-            .map(|modality| {
-                let logits = self.head_logits(hidden.clone(), modality);
-                let [_, _, values] = events.modalities[modality].dims();
-                let targets = events.modalities[modality]
-                    .clone()
-                    .reshape([batch * length, values]);
-                let real = targets.clone().not_equal_scalar(PADDING).float();
-                let likelihood = log_softmax(logits, 1).gather(1, targets);
-                let per_event =
-                    (likelihood * real.clone()).sum_dim(1) / real.clone().sum_dim(1).clamp_min(1.0);
-                let n_events = real.max_dim(1).sum().clamp_min(1.0);
-                -per_event.sum() / n_events
-            })
-            .collect();
-
-        let n = by_modality.len();
-        let total = Tensor::cat(by_modality.clone(), 0).sum() / n as f32;
-        NextEventLoss { total, by_modality }
+        let [vocab_size, _] = self.embedding.modalities[0].table.weight.dims();
+        let objective = NextEventObjective {
+            item: ItemLoss::Softmax {
+                label_smoothing: 0.0,
+            },
+            sampler: NegativeSampler::uniform(vocab_size),
+        };
+        objective.loss(self, &events.clone().into())
     }
+}
+
+impl NextEventObjective {
+    /// The loss over packed histories; see [`UserEncoder::next_event_loss`].
+    pub fn loss(&self, encoder: &UserEncoder, events: &PackedEvents) -> NextEventLoss {
+        if events.n_events() == 0 {
+            // Of no event, and yet of this encoder: it can be followed backward.
+            let nothing = encoder.nothing();
+            return NextEventLoss {
+                by_modality: vec![nothing.clone(); encoder.weights.len()],
+                total: nothing,
+            };
+        }
+        let hidden = encoder.predicting(events);
+        let (mut total, mut by_modality) = (None::<Tensor<1>>, Vec::new());
+        for (modality, &weight) in encoder.weights.iter().enumerate() {
+            if weight == 0.0 {
+                continue;
+            }
+            let loss = self.modality_loss(encoder, events, hidden.clone(), modality);
+            let loss = loss * events.shares[modality];
+            let weighted = loss.clone() * weight;
+            by_modality.push(loss);
+            total = Some(match total {
+                Some(total) => total + weighted,
+                None => weighted,
+            });
+        }
+        let total = total.expect("the item is always predicted");
+        NextEventLoss {
+            total: total / encoder.weights.iter().sum::<f64>(),
+            by_modality,
+        }
+    }
+
+    fn modality_loss(
+        &self,
+        encoder: &UserEncoder,
+        events: &PackedEvents,
+        hidden: Tensor<2>,
+        modality: usize,
+    ) -> Tensor<1> {
+        let (hidden, targets) = with_values(hidden, targets(events, modality));
+        let Some(hidden) = hidden else {
+            return encoder.nothing();
+        };
+        let (queries, table) = encoder.head(hidden, modality);
+        match self.item {
+            ItemLoss::SampledSoftmax { negatives } if modality == 0 => {
+                self.sampled_softmax(queries, table, targets, negatives)
+            }
+            ItemLoss::BinaryCrossEntropy {
+                negatives,
+                calibration,
+            } if modality == 0 => {
+                self.binary_cross_entropy(queries, table, targets, negatives, calibration)
+            }
+            ItemLoss::Softmax { label_smoothing } if modality == 0 => {
+                softmax_cross_entropy(queries, table, targets, label_smoothing)
+            }
+            _ => softmax_cross_entropy(queries, table, targets, 0.0),
+        }
+    }
+
+    fn sampled_softmax(
+        &self,
+        queries: Tensor<2>,
+        table: Tensor<2>,
+        targets: Tensor<2, Int>,
+        negatives: usize,
+    ) -> Tensor<1> {
+        let device = queries.device();
+        let drawn = self.sampler.draw(negatives);
+        let expected = |id: u32| (negatives as f64 * self.sampler.probability(id)).ln() as f32;
+        let of_drawn: Vec<f32> = drawn.iter().map(|&id| expected(id)).collect();
+        let of_drawn = Tensor::<2>::from_data(TensorData::new(of_drawn, [1, negatives]), &device);
+        let drawn = ids(&drawn, &device);
+        let hits = targets.clone().equal(drawn.clone().unsqueeze_dim(0));
+        // Never among the drawn, so it stands for itself alone.
+        let target = score(queries.clone(), table.clone(), targets);
+        let others = queries.matmul(table.select(0, drawn).transpose()) - of_drawn;
+        let others = others.mask_fill(hits, -1e4);
+        let likelihood = log_softmax(Tensor::cat(vec![target, others], 1), 1);
+        -likelihood.narrow(1, 0, 1).mean()
+    }
+
+    fn binary_cross_entropy(
+        &self,
+        queries: Tensor<2>,
+        table: Tensor<2>,
+        targets: Tensor<2, Int>,
+        negatives: usize,
+        calibration: f64,
+    ) -> Tensor<1> {
+        const OWN: usize = 8;
+        let ([n, d], device) = (queries.dims(), queries.device());
+        let [vocab_size, _] = table.dims();
+        let target = score(queries.clone(), table.clone(), targets.clone());
+        let (others, hits) = if negatives <= OWN {
+            let drawn = ids(&self.sampler.draw(n * negatives), &device);
+            let rows = table.select(0, drawn.clone()).reshape([n, negatives, d]);
+            let scores = (rows * queries.unsqueeze_dim(1))
+                .sum_dim(2)
+                .squeeze_dim::<2>(2);
+            (scores, drawn.reshape([n, negatives]).equal(targets))
+        } else {
+            let drawn = ids(&self.sampler.draw(negatives), &device);
+            let scores = queries.matmul(table.select(0, drawn.clone()).transpose());
+            (scores, targets.equal(drawn.unsqueeze_dim(0)))
+        };
+        // gSASRec, equation 12: the power of the positive probability.
+        let rate = negatives as f64 / (vocab_size as f64 - 1.0);
+        let power = rate * (calibration * (1.0 - 1.0 / rate) + 1.0 / rate);
+        let others = log_sigmoid(-others).mask_fill(hits, 0.0);
+        -(log_sigmoid(target) * power + others.sum_dim(1)).mean() / (1 + negatives) as f64
+    }
+}
+
+/// Ids of one modality of every event, padding positions left out: `[n_events, values]`.
+fn targets(events: &PackedEvents, modality: usize) -> Tensor<2, Int> {
+    let [rows, length, values] = events.modalities[modality].dims();
+    let all = events.modalities[modality].clone();
+    let all = all.reshape([rows * length, values]);
+    match events.real() {
+        Some(real) => all.select(0, positions(&real, &events.device())),
+        None => all,
+    }
+}
+
+/// The rows whose targets have a value at all; `None` if no row does.
+fn with_values(hidden: Tensor<2>, targets: Tensor<2, Int>) -> (Option<Tensor<2>>, Tensor<2, Int>) {
+    let [n, values] = targets.dims();
+    let known: Vec<i64> = targets.to_data().iter::<i64>().collect();
+    let padding = i64::from(PADDING);
+    let is_known = |row: &[i64]| row.iter().any(|&id| id != padding);
+    let known: Vec<usize> = (0..n)
+        .filter(|&at| is_known(&known[at * values..(at + 1) * values]))
+        .collect();
+    if known.len() == n {
+        return (Some(hidden), targets);
+    }
+    if known.is_empty() {
+        return (None, targets);
+    }
+    let known = positions(&known, &hidden.device());
+    (
+        Some(hidden.select(0, known.clone())),
+        targets.select(0, known),
+    )
+}
+
+/// `q_i · e_target(i)`: `[n, 1]`.
+fn score(queries: Tensor<2>, table: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
+    let [n, _] = targets.dims();
+    (queries * table.select(0, targets.reshape([n]))).sum_dim(1)
+}
+
+fn ids(ids: &[u32], device: &burn::tensor::Device) -> Tensor<1, Int> {
+    let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+    let n = ids.len();
+    Tensor::from_data(TensorData::new(ids, [n]), device)
+}
+
+fn positions(at: &[usize], device: &burn::tensor::Device) -> Tensor<1, Int> {
+    let at: Vec<i64> = at.iter().map(|&at| at as i64).collect();
+    let n = at.len();
+    Tensor::from_data(TensorData::new(at, [n]), device)
 }
 
 impl NextEventLoss {
     /// The parts as plain numbers, in the encoder's order of modalities.
     pub fn values(&self) -> Vec<f32> {
-        self.by_modality
-            .iter()
-            .map(|loss| scalar(loss.clone().into_data()))
-            .collect()
+        let value = |loss: &Tensor<1>| loss.clone().into_scalar::<f32>();
+        self.by_modality.iter().map(value).collect()
     }
-}
-
-fn scalar(data: TensorData) -> f32 {
-    data.iter::<f32>().next().expect("a loss is one number")
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::encoder::tests::{events, tiny};
+    use super::*;
+    use crate::Positions;
+    use crate::encoder::tests::{events, tiny, tiny_config};
     use burn::module::{Module, ModuleVisitor, Param};
     use burn::optim::GradientsParams;
     use burn::optim::{AdamWConfig, ModuleOptimizer};
-    use burn::tensor::{Device, Tensor};
+    use burn::tensor::Device;
 
     #[test]
     fn an_untrained_encoder_is_about_as_good_as_guessing() {
@@ -150,5 +336,138 @@ mod tests {
             .total
             .into_scalar::<f32>();
         assert!(last < 0.25 * first, "{first} -> {last}");
+    }
+
+    fn packed(rows: &[&[&[i64]]], length: usize, device: &Device) -> PackedEvents {
+        let flat: Vec<Vec<i64>> = rows.iter().map(|row| row.concat()).collect();
+        let flat: Vec<&[i64]> = flat.iter().map(|row| &row[..]).collect();
+        PackedEvents {
+            modalities: events(&flat, length, device).modalities,
+            rows: rows
+                .iter()
+                .map(|row| row.iter().map(|history| history.len()).collect())
+                .collect(),
+            shares: vec![1.0; 3],
+        }
+    }
+
+    #[test]
+    fn packed_histories_have_the_loss_and_gradients_of_padded_ones() {
+        let device = Device::flex().autodiff();
+        let histories: [&[i64]; 5] = [&[2, 3, 4, 5, 6, 7], &[8], &[9, 2, 3], &[3, 12], &[5, 5]];
+        let rows: [&[&[i64]]; 3] = [
+            &histories[..1],
+            &histories[2..4],
+            &[histories[1], histories[4]],
+        ];
+        for positions in [Positions::Learned, Positions::Rotary] {
+            device.seed(3);
+            let encoder = tiny_config()
+                .with_positions(positions)
+                .with_dropout_input(0.0);
+            let encoder = encoder.init(&device);
+            let largest_difference = {
+                let padded = encoder
+                    .next_event_loss(&events(&histories, 6, &device))
+                    .total;
+                let objective = softmax_objective();
+                let packed = objective.loss(&encoder, &packed(&rows, 7, &device)).total;
+                let value = |loss: &Tensor<1>| loss.clone().into_scalar::<f32>();
+                assert!((value(&padded) - value(&packed)).abs() < 1e-5);
+                let difference = padded - packed;
+                let grads = GradientsParams::from_grads(difference.backward(), &encoder);
+                let mut largest = LargestGradient { grads, value: 0.0 };
+                encoder.visit(&mut largest);
+                largest.value
+            };
+            assert!(largest_difference < 1e-6, "{largest_difference}");
+        }
+    }
+
+    fn softmax_objective() -> NextEventObjective {
+        NextEventObjective {
+            item: ItemLoss::Softmax {
+                label_smoothing: 0.0,
+            },
+            sampler: NegativeSampler::uniform(13),
+        }
+    }
+
+    #[test]
+    fn a_modality_without_weight_is_not_predicted() {
+        let device = Device::flex();
+        device.seed(3);
+        let mut config = tiny_config();
+        config.modalities[1].weight = 0.0;
+        config.modalities[2].weight = 0.5;
+        let loss = config
+            .init(&device)
+            .next_event_loss(&events(&[&[2, 3]], 2, &device));
+        let values = loss.values();
+        assert_eq!(values.len(), 2);
+        let expected = (values[0] + 0.5 * values[1]) / 1.5;
+        assert!((loss.total.into_scalar::<f32>() - expected).abs() < 1e-6);
+    }
+
+    /// Mean of the item loss over many draws.
+    fn mean_item_loss(item: ItemLoss, sampler: &NegativeSampler) -> f32 {
+        let device = Device::flex();
+        let encoder = tiny(&device);
+        let events: PackedEvents = events(&[&[2, 3, 4, 5, 6]], 5, &device).into();
+        let objective = NextEventObjective {
+            item,
+            sampler: sampler.clone(),
+        };
+        crate::seed_dropout(11);
+        let draws = (0..200).map(|_| objective.loss(&encoder, &events).values()[0]);
+        draws.sum::<f32>() / 200.0
+    }
+
+    #[test]
+    fn a_sampled_softmax_estimates_the_full_one_however_items_are_drawn() {
+        let full = ItemLoss::Softmax {
+            label_smoothing: 0.0,
+        };
+        let sampled = ItemLoss::SampledSoftmax { negatives: 400 };
+        let uniform = NegativeSampler::uniform(13);
+        let skewed = NegativeSampler::by_popularity(&[90, 50, 5, 5, 5, 5, 5, 5, 5, 9, 9], 1.0);
+        let full = mean_item_loss(full, &uniform);
+        for sampler in [uniform, skewed] {
+            let sampled = mean_item_loss(sampled, &sampler);
+            // The tiny model scores padding and unknown alike, which are never drawn: ln(13/11).
+            assert!((full - sampled - 0.167).abs() < 0.05, "{full} {sampled}");
+        }
+    }
+
+    #[test]
+    fn an_untrained_binary_cross_entropy_is_ln_2_however_many_are_drawn() {
+        for negatives in [1, 8, 64] {
+            let item = ItemLoss::BinaryCrossEntropy {
+                negatives,
+                calibration: 0.0,
+            };
+            let loss = mean_item_loss(item, &NegativeSampler::by_popularity(&[1; 11], 0.0));
+            // A draw that hits the target counts nothing: 1 in 11.
+            let expected =
+                2_f32.ln() * (1.0 + negatives as f32 * 10.0 / 11.0) / (1.0 + negatives as f32);
+            assert!(
+                (loss - expected).abs() < 0.02,
+                "{negatives}: {loss} {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn calibration_weakens_the_positive_as_gsasrec_says() {
+        // rate 64/12, t = 1: power = rate; t = 0: power = 1.
+        let loss = |calibration| {
+            let item = ItemLoss::BinaryCrossEntropy {
+                negatives: 64,
+                calibration,
+            };
+            mean_item_loss(item, &NegativeSampler::uniform(13))
+        };
+        let expected = 2_f32.ln() * (64.0 / 12.0 - 1.0) / 65.0;
+        assert!((loss(1.0) - loss(0.0) - expected).abs() < 5e-3);
     }
 }

@@ -35,7 +35,11 @@ max_length = 11
 d_model = 8
 n_layers = 1
 n_heads = 2
-ff_multiplier = 2
+d_ff = 16
+feed_forward = "relu"
+norm = "layer"
+positions = "learned"
+similarity = "dot"
 dropout_input = 0.2
 dropout = 0.1
 
@@ -43,16 +47,24 @@ dropout = 0.1
 name = "item"
 vocab_size = 0
 d_embedding = 6
+weight = 1.0
 
 [[encoder.modalities]]
 name = "rating"
 vocab_size = 0
 d_embedding = 3
+weight = 1.0
 
 [[encoder.modalities]]
 name = "genres"
 vocab_size = 0
 d_embedding = 4
+weight = 1.0
+
+[objective]
+item_loss = { softmax = { label_smoothing = 0.0 } }
+popularity = 0.0
+workers = 1
 
 [pretraining]
 steps = 10
