@@ -111,9 +111,10 @@ EXAMPLES
   user-llm evaluate --run runs/mine --save docs/results/mine-42
   user-llm evaluate --compare docs/results/mine-42 docs/results/mine-43
 
-Prints the tables with their protocol, and writes report.md and report.json into the run's folder.
---save keeps config, figures and where they come from in a small folder; --compare sets several such
-folders into one table, the mean over the seeds of each run with its spread.")]
+Prints the tables with their protocol, and writes report.md, report.json, recall.svg (with
+intervals) and training.svg into the run's folder. --save keeps config, figures and where they come
+from in a small folder; --compare sets several such folders into one table, the mean over the seeds
+of each run with its spread.")]
     Evaluate(EvaluateArgs),
     /// Recommend items to a person, to several, or to everybody
     #[command(after_long_help = "\
@@ -131,6 +132,21 @@ EXAMPLES
 
 The score is the natural logarithm of an item's probability to come next.")]
     Recommend(RecommendArgs),
+    /// Teach a trained run items that came later, from their genres and titles
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm add-items new.csv
+  user-llm add-items --run runs/mine --data ~/ml-1m new.jsonl
+
+new.csv:
+  id,title,genres
+  9001,Ronin (1998),Action|Crime|Thriller
+
+Each item gets the mean of what was learned of the ten trained items most like it in genres and
+title words. It can then be recommended, and stand in a --history. Nothing that was trained
+changes, nor do the encoder's scores of other items; `evaluate` and training leave it out. The items
+are in the run folder's added-items.jsonl: remove a line, or the file, to undo.")]
+    AddItems(AddItemsArgs),
     /// Write people's embeddings to a file, for a search, clusters or a model of your own
     #[command(after_long_help = "\
 EXAMPLES
@@ -321,6 +337,15 @@ pub(crate) struct RecommendArgs {
     /// One person's as JSON
     #[arg(long, requires = "user", conflicts_with_all = ["out", "format"])]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AddItemsArgs {
+    /// .csv or .jsonl with id, title, and if known genres (with | between) and year
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }

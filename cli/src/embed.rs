@@ -35,7 +35,7 @@ type Embed<'a> = Box<dyn Fn(&[&[Event]]) -> Option<Embedded> + 'a>;
 
 pub(crate) fn run(workplace: &Workplace, args: &EmbedArgs) -> anyhow::Result<Ended> {
     let format = Format::of(args.format, &args.out)?;
-    let run = Run::find(workplace, &args.run)?;
+    let run = Run::with_added_items(workplace, &args.run)?;
     let people = args.people.find(&run)?;
     ensure!(!people.is_empty(), "there is nobody to embed");
     let device = workplace.device()?;

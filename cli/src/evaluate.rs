@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use trainer::evaluate::{self, Answered};
 use trainer::results::{self, Results};
-use trainer::{Prepared, RunConfig, Tasks, efficiency, report, sources};
+use trainer::{Prepared, RunConfig, Tasks, efficiency, plots, report, sources};
 
 use crate::arguments::EvaluateArgs;
 use crate::runs::{Run, Tuned};
@@ -111,10 +111,16 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
             "protocol": protocol, "contenders": rows, "costs": costs,
         }),
     )?;
+    folder.write("recall.svg", plots::recall(&rows, &protocol).as_bytes())?;
+    let training = plots::training(&folder.metrics()?, &protocol);
+    if let Some(training) = &training {
+        folder.write("training.svg", training.as_bytes())?;
+    }
     output::print(&text);
     output::note(&format!(
-        "written to {}",
-        folder.path().join("report.md").display()
+        "written to {}, with recall.svg{} beside it",
+        folder.path().join("report.md").display(),
+        training.map_or("", |_| " and training.svg")
     ));
     if let Some(path) = &args.save {
         let training = folder.training("pretraining");

@@ -18,7 +18,7 @@ pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<
         !args.prompt.trim().is_empty(),
         "--prompt is empty: there is nothing to go on from"
     );
-    let run = Run::find(workplace, &args.run)?;
+    let run = Run::with_added_items(workplace, &args.run)?;
     let history = &run.history(&args.user)?.events;
     let device = workplace.device()?;
     let tuned = run.one_tuned(args.tuning.as_deref())?.with_context(|| {

@@ -3,6 +3,7 @@
 //! Here alone the environment is read, the device is chosen, and anything is printed.
 #![recursion_limit = "256"]
 
+mod add_items;
 mod arguments;
 mod config;
 mod data;
@@ -67,6 +68,7 @@ fn run(options: Options) -> anyhow::Result<Ended> {
         Command::Tune(tune) => training::tune(&workplace, &tune),
         Command::Evaluate(evaluate) => evaluate::run(&workplace, &evaluate),
         Command::Recommend(recommend) => recommend::run(&workplace, &recommend),
+        Command::AddItems(add) => add_items::run(&workplace, &add),
         Command::Embed(embed) => embed::run(&workplace, &embed),
         Command::Generate(generate) => generate::run(&workplace, &generate),
         Command::Doctor => doctor::run(&workplace),

@@ -35,7 +35,7 @@ pub(crate) fn run(workplace: &Workplace, args: &RecommendArgs) -> anyhow::Result
     if format == Format::Parquet && args.out.is_none() {
         bail!("Parquet is no text: name a file with --out");
     }
-    let run = Run::find(workplace, &args.run)?;
+    let run = Run::with_added_items(workplace, &args.run)?;
     let people = args.people.find(&run)?;
     let wanted = wanted(&run, args)?;
     let device = workplace.device()?;

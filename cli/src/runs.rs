@@ -91,6 +91,14 @@ impl Run {
         open(workplace, config, &path, args.data.as_deref())
     }
 
+    /// The run that a command asks about, with the items that were added after training.
+    pub(crate) fn with_added_items(workplace: &Workplace, args: &RunArgs) -> anyhow::Result<Self> {
+        let mut run = Self::find(workplace, args)?;
+        let added = run.folder.added_items(&run.prepared)?;
+        run.prepared = run.prepared.with_added_items(added)?;
+        Ok(run)
+    }
+
     /// All tuned models, in the order of their names.
     pub(crate) fn tuned(&self) -> anyhow::Result<Vec<Tuned>> {
         let mut all = Vec::new();

@@ -219,6 +219,7 @@ fn help_lists_the_commands_and_teaches_by_example() {
         "tune",
         "evaluate",
         "recommend",
+        "add-items",
         "embed",
         "generate",
         "doctor",
@@ -366,6 +367,13 @@ fn from_nothing_to_an_answer() {
         "GFLOP",
     ] {
         assert!(table.contains(row), "{row} is missing in {table}");
+    }
+    let plot = |name: &str| fs::read_to_string(place.path("r").join(name)).unwrap();
+    for part in ["popularity", "Recall@5", "leave-one-out"] {
+        assert!(plot("recall.svg").contains(part), "{part} is missing");
+    }
+    for part in ["pretraining: loss", "tuning: loss", "leave-one-out"] {
+        assert!(plot("training.svg").contains(part), "{part} is missing");
     }
     let report = fs::read_to_string(place.path("r/report.md")).unwrap();
     assert!(report.contains(&table), "{report}");
@@ -1060,4 +1068,89 @@ fn people_are_embedded_with_their_ids_beside_the_vectors() {
     let expected = [("ada", 0), ("bob", 0), ("bob", 1)].map(|(user, at)| (user.to_string(), at));
     assert_eq!(people, expected);
     assert_eq!(values, events);
+}
+
+#[test]
+fn items_that_came_later_are_added_and_recommended() {
+    let place = Place::new();
+    place.pretrain("r", 12, 3).ok();
+    place.run(&["tune", "--run", "r", "--data", "ml"]).ok();
+    let run = |words: &[&str]| place.run(&[words, &["--run", "r", "--data", "ml"]].concat());
+    let weights = place.weights("r", "encoder.safetensors");
+    let by = |model: &str| {
+        let words = [
+            "recommend",
+            "--user",
+            "3",
+            "-k",
+            "17",
+            "--include-seen",
+            "--format",
+            "csv",
+            "--model",
+            model,
+        ];
+        run(&words).ok().out
+    };
+    let before = by("encoder");
+    fs::write(
+        place.path("new.csv"),
+        "id,title,genres\n901,Brand new day (1999),Action\n902,\"Newer yet, The\",Animation|Adventure\n",
+    )
+    .unwrap();
+    let said = run(&["add-items", "new.csv"]).ok();
+    assert!(
+        said.out.contains("901  Brand new day  like ") && said.err.contains("2 items"),
+        "{said:?}"
+    );
+    run(&["add-items", "new.csv"]).fails(&["new.csv:2: another item has the id \"901\""]);
+
+    let after = by("encoder");
+    assert!(
+        after.contains(",901,Brand new day (1999),") && after.contains(",902,The Newer yet,"),
+        "{after}"
+    );
+    // The old items: in the order they had, with the scores they had.
+    let items = |table: &str| -> Vec<(String, f32)> {
+        let rows = table
+            .lines()
+            .skip(1)
+            .map(|line| line.split(',').collect::<Vec<_>>());
+        let old = rows.filter(|row| !row[2].starts_with("90"));
+        old.map(|row| (row[2].to_string(), row[4].parse().unwrap()))
+            .collect()
+    };
+    assert_eq!((items(&before).len(), items(&after).len()), (15, 15));
+    for (before, after) in items(&before).iter().zip(items(&after)) {
+        assert_eq!(before.0, after.0);
+        assert!((before.1 - after.1).abs() < 1e-5, "{before:?} {after:?}");
+    }
+    assert!(by("user-llm").contains(",901,Brand new day (1999),"));
+    fs::write(place.path("history.csv"), "user,item\nada,901\n").unwrap();
+    assert!(
+        !run(&["recommend", "--history", "history.csv", "--exclude-seen"])
+            .ok()
+            .out
+            .contains(",901,")
+    );
+    // The run is what it was: evaluated, tuned and continued with the items it was trained with.
+    assert!(place.weights("r", "encoder.safetensors") == weights);
+    assert!(
+        run(&["evaluate", "--no-text"])
+            .ok()
+            .out
+            .contains("all 15 items")
+    );
+    place.pretrain("r", 12, 3).ok();
+    assert!(place.weights("r", "encoder.safetensors") == weights);
+    let vocabulary = String::from_utf8(place.weights("r", "vocabulary.json")).unwrap();
+    assert!(vocabulary.contains("\"902\""));
+
+    fs::write(place.path("bad.csv"), "id,title,genres\n903,X,Opera\n").unwrap();
+    run(&["add-items", "bad.csv"])
+        .fails(&["bad.csv:2: no item has the genre \"Opera\"; known are Action"]);
+    fs::write(place.path("bad.csv"), "id,title\n903,Qwertz\n").unwrap();
+    run(&["add-items", "bad.csv"]).fails(&["\"903\" shares no genre", "give it genres"]);
+    fs::remove_file(place.path("r/added-items.jsonl")).unwrap();
+    assert_eq!(by("encoder"), before);
 }

@@ -77,6 +77,15 @@ impl Catalogue {
         })
     }
 
+    /// The same with more items behind the others, whose positions stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with(&self, items: Vec<Item>) -> Result<Self, Error> {
+        Self::new([&self.items[..], &items].concat(), self.genres.clone())
+    }
+
     /// The position of the item with this id.
     pub fn find(&self, id: &str) -> Option<ItemIndex> {
         self.by_id.get(id).copied()

@@ -23,13 +23,13 @@ struct Record {
 /// An id, which JSON may have as a number.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Text {
+pub(crate) enum Text {
     Number(i64),
     Text(String),
 }
 
 impl Text {
-    fn into_string(self) -> String {
+    pub(crate) fn into_string(self) -> String {
         match self {
             Self::Number(number) => number.to_string(),
             Self::Text(text) => text,

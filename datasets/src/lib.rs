@@ -67,6 +67,7 @@ mod dataset;
 mod stats;
 
 mod interactions;
+mod items;
 mod records;
 
 mod load;
@@ -87,6 +88,7 @@ pub use dataset::Dataset;
 pub use error::Error;
 pub use event::{Event, History, ItemIndex, NO_RATING};
 pub use interactions::{UNKNOWN_ITEM, read_interactions};
+pub use items::{items_to_json_lines, read_items};
 pub use load::load;
 pub use split::{LeaveOneOut, Window, windows};
 pub use stats::DatasetStats;

@@ -115,6 +115,15 @@ pub enum Error {
         /// Which, and what differs.
         what: String,
     },
+    /// An item that cannot be added to a trained catalogue.
+    #[error(
+        "item {id:?} shares no genre and no word of its title with any trained item, so there is \
+         nothing to place it by; give it genres"
+    )]
+    AddedItem {
+        /// The item's id.
+        id: String,
+    },
     /// The data.
     #[error(transparent)]
     Data(#[from] datasets::Error),

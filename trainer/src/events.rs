@@ -82,6 +82,26 @@ impl EventBatcher {
         })
     }
 
+    /// Know the items that `all` has behind those of `trained`. They get ids of their own, and what
+    /// describes them is read by the vocabularies of `trained`.
+    pub(crate) fn know_added_items(
+        &mut self,
+        encoder: &UserEncoderConfig,
+        trained: &Dataset,
+        all: &Dataset,
+    ) -> Result<(), Error> {
+        for (column, modality) in self.columns.iter_mut().zip(&encoder.modalities) {
+            let kind = ModalityKind::named(&modality.name)?;
+            let values_of = if kind == ModalityKind::Item {
+                all
+            } else {
+                trained
+            };
+            *column = Column::new(kind, all, &vocabulary(kind, values_of));
+        }
+        Ok(())
+    }
+
     /// A batch of histories, as they are: the caller has cut them.
     ///
     /// # Panics
@@ -197,7 +217,7 @@ pub(crate) fn vocabulary(kind: ModalityKind, dataset: &Dataset) -> Vocabulary {
 }
 
 /// The words of a title, lower-cased, each once.
-fn words(title: &str) -> BTreeSet<String> {
+pub(crate) fn words(title: &str) -> BTreeSet<String> {
     let title = title.to_lowercase();
     title
         .split(|c: char| !c.is_alphanumeric())

@@ -6,6 +6,7 @@
 //! [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves).
 #![recursion_limit = "256"]
 
+mod added_items;
 pub mod backend;
 mod checkpoint;
 mod config;
@@ -17,6 +18,7 @@ pub mod evaluate;
 mod events;
 pub mod metrics;
 mod monitor;
+pub mod plots;
 mod prepared;
 mod pretrain;
 mod prompts;

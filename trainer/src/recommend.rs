@@ -20,8 +20,7 @@
 
 use std::cmp::Ordering;
 
-use burn::tensor::Device;
-use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Tensor};
 use datasets::{Event, ItemIndex};
 use llm::ranking::{BeamConfig, Ranked};
 use llm_fusion::{Trunk, UserLlm};
@@ -53,7 +52,8 @@ pub struct Wanted {
 pub struct Recommendation {
     /// Its position in the catalogue.
     pub item: ItemIndex,
-    /// Natural logarithm of its probability to come next, by whoever recommends it.
+    /// Natural logarithm of its probability to come next, by whoever recommends it. Of an item that
+    /// was added after training the encoder says it on the scale of the trained ones.
     pub score: f32,
 }
 
@@ -94,7 +94,8 @@ impl Recommend for EncoderRecommender<'_> {
     fn recommend(&self, histories: &[&[Event]], wanted: &Wanted) -> Vec<Vec<Recommendation>> {
         let logits = item_logits(self.prepared, self.encoder, histories, &self.device);
         let [_, n_items] = logits.dims();
-        let scores = log_softmax(logits, 1).into_data().convert::<f32>();
+        let scores = log_likelihoods(logits, self.prepared.n_trained_items());
+        let scores = scores.into_data().convert::<f32>();
         let scores = scores.as_slice::<f32>().expect("converted to f32");
         let excluded = wanted.excluded(histories, n_items);
         let rows = scores.chunks(n_items).zip(&excluded);
@@ -194,6 +195,16 @@ impl Recommend for UserLlmRecommender<'_> {
     fn batch_size(&self) -> usize {
         self.config.evaluation.batch_size
     }
+}
+
+/// Log-probabilities of the trained items, and those that were added after training on the same
+/// scale: a catalogue that grows changes no score.
+fn log_likelihoods(logits: Tensor<2>, n_trained: usize) -> Tensor<2> {
+    let [batch, _] = logits.dims();
+    let trained = logits.clone().slice([0..batch, 0..n_trained]);
+    let most = trained.clone().max_dim(1);
+    let sum = (trained - most.clone()).exp().sum_dim(1);
+    logits - (sum.log() + most)
 }
 
 impl Wanted {

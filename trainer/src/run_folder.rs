@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
-use datasets::Vocabulary;
+use datasets::{Item, Vocabulary};
 use llm::load::LoadedModel;
 use llm_fusion::{UserLlm, UserLlmConfig, trained_parameters};
 use serde::Serialize;
@@ -21,7 +21,9 @@ use crate::results::Training;
 use crate::{Error, ModalityKind, Prepared, RunConfig};
 
 const CONFIG: &str = "config.toml";
+const VOCABULARY: &str = "vocabulary.json";
 const ENCODER: &str = "encoder.safetensors";
+const ADDED_ITEMS: &str = "added-items.jsonl";
 const METRICS: &str = "metrics.jsonl";
 /// Key in the metadata of tuned weights.
 const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
@@ -32,12 +34,14 @@ const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
 /// config.toml              the resolved config
 /// run.json                 data, language model, seed, version, each with its hash
 /// vocabulary.json          the values of every modality in the order of their ids
+/// added-items.jsonl        items that came after training, if any
 /// tokenizer.json           the language model's
 /// metrics.jsonl            a line per step and validation
 /// encoder.safetensors      the pretrained encoder
 /// <tuning>.safetensors     what tuning trained, and nothing else
 /// pretraining/, <tuning>/  checkpoints, to resume from
 /// report.md, report.json   the tables
+/// recall.svg, training.svg pictures of them, and of metrics.jsonl
 /// ```
 ///
 /// `<tuning>` names strategy and fusion, as `enc-cross-attention`: several share one encoder.
@@ -72,8 +76,36 @@ impl RunFolder {
         // Fails on the spot if the folder is another run's.
         folder.pretraining()?.latest()?;
         folder.write(CONFIG, config.to_toml().as_bytes())?;
-        folder.write_json("vocabulary.json", &vocabularies(prepared))?;
+        let added = folder.added_items(prepared)?;
+        folder.write_json(VOCABULARY, &vocabularies(prepared, &added))?;
         Ok(folder)
+    }
+
+    /// The items that were added after training; see [`Prepared::with_added_items`].
+    ///
+    /// # Errors
+    ///
+    /// If their file cannot be read, or does not fit the run's catalogue.
+    pub fn added_items(&self, prepared: &Prepared) -> Result<Vec<Item>, Error> {
+        let path = self.path.join(ADDED_ITEMS);
+        match path.exists() {
+            true => Ok(datasets::read_items(&path, &prepared.dataset.catalogue)?),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// Add items to those of this run, behind the ones added before. `prepared` is without any.
+    ///
+    /// # Errors
+    ///
+    /// If an item does not fit, or they cannot be written.
+    pub fn add_items(&self, prepared: &Prepared, items: Vec<Item>) -> Result<(), Error> {
+        let mut added = self.added_items(prepared)?;
+        added.extend(items);
+        prepared.clone().with_added_items(added.clone())?;
+        let lines = datasets::items_to_json_lines(&added, &prepared.dataset.catalogue);
+        self.write(ADDED_ITEMS, lines.as_bytes())?;
+        self.write_json(VOCABULARY, &vocabularies(prepared, &added))
     }
 
     fn at(path: PathBuf, config: &RunConfig, prepared: &Prepared) -> Self {
@@ -197,12 +229,20 @@ impl RunFolder {
         saved.map_err(|error| Self::unwritable(&path, &error.to_string()))
     }
 
-    /// The pretrained encoder, if there is one.
+    /// The pretrained encoder, if there is one, with rows for the items added to `prepared`.
     ///
     /// # Errors
     ///
     /// If its file does not fit the config.
     pub fn load_encoder(&self, prepared: &Prepared, device: &Device) -> Result<UserEncoder, Error> {
+        Ok(prepared.add_rows(self.load_trained_encoder(prepared, device)?))
+    }
+
+    fn load_trained_encoder(
+        &self,
+        prepared: &Prepared,
+        device: &Device,
+    ) -> Result<UserEncoder, Error> {
         let path = self.path.join(ENCODER);
         if !path.exists() {
             return Err(Error::RunFolder {
@@ -242,7 +282,8 @@ impl RunFolder {
             .map_err(|error| Self::unwritable(&path, &error.to_string()))
     }
 
-    /// The tuned model: the language model and encoder it began with, and what tuning trained.
+    /// The tuned model: the language model and encoder it began with, and what tuning trained, with
+    /// rows for the items added to `prepared`.
     ///
     /// # Errors
     ///
@@ -273,7 +314,7 @@ impl RunFolder {
             }
             _ => {}
         }
-        let encoder = self.load_encoder(prepared, &llm.device())?;
+        let encoder = self.load_trained_encoder(prepared, &llm.device())?;
         let language = config.language()?;
         let fused =
             UserLlmConfig::new(language.fusion.clone()).with_perceiver(language.perceiver.cloned());
@@ -285,7 +326,9 @@ impl RunFolder {
         match result {
             Ok(result) if result.unused.is_empty() && result.applied.len() == expected => {
                 // Adapters are merged once, instead of in every forward pass.
-                Ok(model.valid().materialize())
+                let mut model = model.valid().materialize();
+                model.encoder = prepared.add_rows(model.encoder);
+                Ok(model)
             }
             Ok(result) => Err(unfit(
                 &path,
@@ -313,19 +356,32 @@ impl RunFolder {
 
     /// What a stage of training took, by the lines of `metrics.jsonl`; `None` if they do not tell.
     pub fn training(&self, stage: &str) -> Option<Training> {
-        let text = fs::read_to_string(self.path.join(METRICS)).ok()?;
         let mut training = Training {
             steps: 0,
             seconds: 0.0,
         };
-        for line in text.lines() {
-            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        for line in self.metrics().ok()? {
             if line["stage"] == stage {
                 training.steps = training.steps.max(line["step"].as_u64()? as usize);
                 training.seconds += line["seconds"].as_f64()?;
             }
         }
         (training.steps > 0).then_some(training)
+    }
+
+    /// The lines of `metrics.jsonl`, if there are any; one that is cut short is left out.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn metrics(&self) -> Result<Vec<serde_json::Value>, Error> {
+        let path = self.path.join(METRICS);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let text = fs::read_to_string(&path).map_err(Error::io("read", path))?;
+        let lines = text.lines().map(serde_json::from_str);
+        Ok(lines.filter_map(Result::ok).collect())
     }
 
     /// [`log`](Self::log) as a [`Session`](crate::Session) takes it; what cannot be written is
@@ -429,7 +485,13 @@ fn fingerprint(value: &impl Serialize) -> String {
 }
 
 /// The values behind the ids of each modality.
-fn vocabularies(prepared: &Prepared) -> BTreeMap<&'static str, Vocabulary> {
-    let of_one = |kind: ModalityKind| (kind.name(), vocabulary(kind, &prepared.dataset));
+fn vocabularies(prepared: &Prepared, added: &[Item]) -> BTreeMap<&'static str, Vocabulary> {
+    let of_one = |kind: ModalityKind| {
+        let mut values = vocabulary(kind, &prepared.dataset).values().to_vec();
+        if kind == ModalityKind::Item {
+            values.extend(added.iter().map(|item| item.id.clone()));
+        }
+        (kind.name(), Vocabulary::new(values))
+    };
     ModalityKind::ALL.into_iter().map(of_one).collect()
 }

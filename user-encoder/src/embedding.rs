@@ -1,7 +1,7 @@
 //! One vector per event, from the embeddings of its modalities ("early fusion" in the paper).
 
 use burn::config::Config;
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, assert_shape};
 
@@ -44,6 +44,16 @@ pub struct Modality {
 }
 
 impl Modality {
+    /// Add rows behind the table's, for values that were unknown when it was trained.
+    ///
+    /// # Shapes
+    ///
+    /// - rows: `[values, d_embedding]`
+    pub fn append(&mut self, rows: Tensor<2>) {
+        let table = Tensor::cat(vec![self.table.weight.val(), rows], 0);
+        self.table.weight = Param::from_tensor(table);
+    }
+
     /// Embed ids; several values of one event are averaged, and padding does not count.
     ///
     /// # Shapes
@@ -117,7 +127,6 @@ impl EventEmbedding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::module::Param;
     use burn::tensor::Tolerance;
 
     #[test]

@@ -27,6 +27,8 @@
 //! assert_eq!(encoder.event_embeddings(&events).dims(), [1, 2, 32]);
 //! assert_eq!(encoder.next_event_logits(&events, 0).dims(), [1, 102]); // modality 0: items
 //! ```
+//!
+//! `examples/library/own-data` is a project of its own that trains one on its own data.
 
 mod attention;
 mod batch;

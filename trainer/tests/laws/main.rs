@@ -1,6 +1,7 @@
 //! What training and evaluation promise, on data and models of a size for seconds.
 #![recursion_limit = "256"]
 
+mod added_items;
 mod checkpoints;
 mod evaluation;
 mod loops;

@@ -1,0 +1,209 @@
+//! Pictures of a run, as SVG: what the contenders reach, and how training went.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use serde_json::Value;
+
+use crate::evaluate::Row;
+use crate::metrics::Figure;
+
+const WIDTH: u32 = 960;
+const HEIGHT: u32 = 560;
+/// Height of a line of the caption, and how many characters one holds.
+const LINE: u32 = 15;
+const LINE_LENGTH: usize = 150;
+const SMALL: (&str, u32) = ("sans-serif", 12);
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+
+/// Recall@1, @5 and @10 of every contender with their intervals; the protocol beneath.
+pub fn recall(rows: &[Row], protocol: &str) -> String {
+    let figures = |row: &Row| [row.recall_1, row.recall_5, row.recall_10];
+    let ends = rows.iter().flat_map(figures).map(|figure| figure.high);
+    let most = ends.fold(0.01, f64::max);
+    svg(protocol, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(12)
+            .x_label_area_size(28)
+            .y_label_area_size(52)
+            .build_cartesian_2d(-0.5..2.5, 0.0..most * 1.1)?;
+        let name = |at: &f64| match (at.fract().abs() < 1e-9, at.round() as i64) {
+            (true, 0) => "Recall@1".to_string(),
+            (true, 1) => "Recall@5".to_string(),
+            (true, 2) => "Recall@10".to_string(),
+            _ => String::new(),
+        };
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_labels(7)
+            .x_label_formatter(&name)
+            .y_label_formatter(&|value| format!("{value:.2}"))
+            .draw()?;
+        for (place, row) in rows.iter().enumerate() {
+            let colour = Palette99::pick(place).mix(1.0);
+            // Side by side around each K.
+            let offset = (place as f64 + 0.5) / rows.len() as f64 * 0.6 - 0.3;
+            let bar = |(at, figure): (usize, Figure)| {
+                let Figure { mean, low, high } = figure;
+                ErrorBar::new_vertical(at as f64 + offset, low, mean, high, colour.filled(), 8)
+            };
+            chart
+                .draw_series(figures(row).into_iter().enumerate().map(bar))?
+                .label(&row.name)
+                .legend(move |at| Circle::new((at.0 + 10, at.1), 4, colour.filled()));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .border_style(BLACK)
+            .background_style(WHITE.mix(0.8))
+            .label_font(SMALL)
+            .draw()?;
+        Ok(())
+    })
+}
+
+/// Loss and validation of each stage by its steps, from the lines of `metrics.jsonl`; the protocol
+/// beneath. `None` if no step was written down.
+pub fn training(metrics: &[Value], protocol: &str) -> Option<String> {
+    let stages: Vec<&str> = ["pretraining", "tuning"]
+        .into_iter()
+        .filter(|stage| !points(metrics, stage, "loss").is_empty())
+        .collect();
+    if stages.is_empty() {
+        return None;
+    }
+    let draw = |area: &Area<'_>| {
+        let cells = area.split_evenly((2, stages.len()));
+        for (column, stage) in stages.iter().enumerate() {
+            for (row, key) in ["loss", "ndcg@10"].into_iter().enumerate() {
+                let cell = &cells[row * stages.len() + column];
+                curve(
+                    cell,
+                    &format!("{stage}: {key}"),
+                    points(metrics, stage, key),
+                )?;
+            }
+        }
+        Ok(())
+    };
+    Some(svg(protocol, draw))
+}
+
+/// The values of a key by step.
+fn points(metrics: &[Value], stage: &str, key: &str) -> Vec<(f64, f64)> {
+    let of_stage = metrics.iter().filter(|line| line["stage"] == stage);
+    of_stage
+        .filter_map(|line| Some((line["step"].as_f64()?, line[key].as_f64()?)))
+        .collect()
+}
+
+fn curve(area: &Area<'_>, title: &str, points: Vec<(f64, f64)>) -> Drawn {
+    let last = points.iter().map(|point| point.0).fold(1.0, f64::max);
+    let most = points.iter().map(|point| point.1).fold(1e-3, f64::max);
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 15))
+        .margin(8)
+        .x_label_area_size(26)
+        .y_label_area_size(48)
+        .build_cartesian_2d(0.0..last, 0.0..most * 1.05)?;
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc("steps").draw()?;
+    chart.draw_series(LineSeries::new(points, Palette99::pick(0).stroke_width(2)))?;
+    Ok(())
+}
+
+/// A drawing with a caption beneath, which is broken into lines.
+fn svg(caption: &str, draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
+    let mut lines = vec![String::new()];
+    for word in caption.split_whitespace() {
+        let line = lines.last_mut().expect("there is one");
+        match line.chars().count() + word.chars().count() < LINE_LENGTH {
+            true => *line += &format!("{word} "),
+            false => lines.push(format!("{word} ")),
+        }
+    }
+    let mut text = String::new();
+    let size = (WIDTH, HEIGHT + LINE * (lines.len() as u32 + 1));
+    let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+    let drawn = (|| {
+        area.fill(&WHITE)?;
+        let (above, below) = area.split_vertically(HEIGHT);
+        draw(&above)?;
+        for (at, line) in lines.iter().enumerate() {
+            let place = (12, at as i32 * LINE as i32);
+            below.draw(&Text::new(line.trim_end(), place, SMALL))?;
+        }
+        area.present()
+    })();
+    drop(area);
+    drawn.expect("a string takes any drawing");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, mean: f64) -> Row {
+        let figure = Figure {
+            mean,
+            low: mean / 2.0,
+            high: mean * 1.5,
+        };
+        Row {
+            name: name.into(),
+            recall_1: figure,
+            recall_5: figure,
+            recall_10: figure,
+            ndcg_10: figure,
+            mrr_10: figure,
+            mrr: Some(figure),
+            genre: None,
+        }
+    }
+
+    #[test]
+    fn recall_shows_every_contender_every_k_and_the_whole_protocol() {
+        let protocol = "seed 42, and so on; ".repeat(20);
+        let svg = recall(&[row("popularity", 0.1), row("a < b & c", 0.3)], &protocol);
+        assert!(
+            svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"),
+            "{svg}"
+        );
+        for text in [
+            "popularity",
+            "a &lt; b &amp; c",
+            "Recall@1\n",
+            "Recall@5\n",
+            "Recall@10\n",
+        ] {
+            assert!(svg.contains(text), "{text:?} is missing in {svg}");
+        }
+        assert_eq!(svg.matches("seed 42,").count(), 20);
+        // Per contender three means, and one in the legend.
+        assert_eq!(svg.matches("<circle").count(), 2 * 4);
+    }
+
+    #[test]
+    fn training_has_a_panel_for_what_was_written_down() {
+        let line = |stage: &str, step: usize, key: &str, value: f64| serde_json::json!({ "stage": stage, "step": step, key: value });
+        assert_eq!(training(&[], "p"), None);
+        let mut metrics = vec![
+            line("pretraining", 1, "loss", 2.0),
+            line("pretraining", 2, "loss", 1.0),
+        ];
+        let one = training(&metrics, "p").unwrap();
+        assert!(
+            one.contains("pretraining: loss") && !one.contains("tuning"),
+            "{one}"
+        );
+        metrics.push(line("tuning", 1, "loss", 3.0));
+        metrics.push(line("tuning", 1, "ndcg@10", 0.1));
+        let two = training(&metrics, "p").unwrap();
+        assert!(two.contains("tuning: ndcg@10"), "{two}");
+        assert!(two.matches("<polyline").count() > one.matches("<polyline").count());
+    }
+}
