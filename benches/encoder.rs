@@ -18,25 +18,43 @@ use burn::tensor::{Int, Tensor, TensorData};
 use support::{Measure, Setting};
 use user_llm::datasets::{Catalogue, Dataset, Event, History, Item};
 use user_llm::trainer::{Monitor, Prepared, RunConfig, Session, evaluate, pretrain};
-use user_llm::user_encoder::EventBatch;
+use user_llm::user_encoder::{EventBatch, UserEncoder};
+
+/// Where PyTorch's side has it, too.
+const DROPOUT: [&str; 2] = ["encoder.dropout_input=0.1", "encoder.dropout=0.1"];
+
+/// Against the full softmax over all items.
+const SAMPLED: &str = "objective.item_loss={ sampled-softmax = { negatives = 4096 } }";
 
 fn main() -> anyhow::Result<()> {
     support::main(&[
         Measure {
             name: "train-3706",
-            run: |setting| train(setting, 3706, 0.0),
+            run: |setting| train(setting, 3706, 10, &[]),
         },
         Measure {
             name: "train-3706-dropout",
-            run: |setting| train(setting, 3706, 0.1),
+            run: |setting| train(setting, 3706, 10, &DROPOUT),
         },
         Measure {
             name: "train-27280",
-            run: |setting| train(setting, 27280, 0.0),
+            run: |setting| train(setting, 27280, 10, &[]),
+        },
+        Measure {
+            name: "train-500000",
+            run: |setting| train(setting, 500_000, 4, &[]),
+        },
+        Measure {
+            name: "train-500000-sampled",
+            run: |setting| train(setting, 500_000, 10, &[SAMPLED]),
         },
         Measure {
             name: "evaluate-6040",
             run: rank_all,
+        },
+        Measure {
+            name: "event-update",
+            run: event_update,
         },
         Measure {
             name: "event-afresh",
@@ -47,15 +65,17 @@ fn main() -> anyhow::Result<()> {
 
 /// Pretraining as `user-llm pretrain` does it: next-item cross-entropy at all positions of 64
 /// histories of 50 events, AdamW. Seconds a step, with the batch's making.
-fn train(setting: &Setting, n_items: usize, dropout: f64) -> anyhow::Result<Vec<f64>> {
-    let (warm_up, timed) = setting.repetitions(10);
+fn train(
+    setting: &Setting,
+    n_items: usize,
+    timed: usize,
+    patches: &[&str],
+) -> anyhow::Result<Vec<f64>> {
+    let (warm_up, timed) = setting.repetitions(timed);
     let batch_size = setting.size(64, 2);
-    let config = config(&[
-        format!("pretraining.steps={}", warm_up + timed),
-        format!("pretraining.batch_size={batch_size}"),
-        format!("encoder.dropout_input={dropout:?}"),
-        format!("encoder.dropout={dropout:?}"),
-    ])?;
+    let steps = format!("pretraining.steps={}", warm_up + timed);
+    let batch = format!("pretraining.batch_size={batch_size}");
+    let config = config(&[&[steps.as_str(), batch.as_str()], patches].concat())?;
     // The last two events are for validation and test.
     let dataset = dataset(batch_size, 50 + 2, setting.size(n_items, 300))?;
     let prepared = Prepared::new(dataset, &config)?;
@@ -84,7 +104,7 @@ impl Monitor for Laps {
 /// them: seconds for all.
 fn rank_all(setting: &Setting) -> anyhow::Result<Vec<f64>> {
     let n_users = setting.size(6040, 8);
-    let config = config(&["data.history_len=200".into()])?;
+    let config = config(&["data.history_len=200"])?;
     let all = Prepared::new(dataset(n_users, 200 + 1, 3706)?, &config)?;
     let encoder = all.new_encoder(&setting.device);
     let warm_up = Prepared::new(dataset(64, 200 + 1, 3706)?, &config)?;
@@ -101,24 +121,45 @@ fn rank_all(setting: &Setting) -> anyhow::Result<Vec<f64>> {
 
 /// One new event of one user at length 200: the whole history is read again.
 fn event_afresh(setting: &Setting) -> anyhow::Result<Vec<f64>> {
-    let config = config(&[])?;
-    let encoder = Prepared::new(dataset(1, 200, 3706)?, &config)?.new_encoder(&setting.device);
-    let ids: Vec<i64> = (0..200).map(|at| at + 2).collect();
-    let ids = Tensor::<3, Int>::from_data(TensorData::new(ids, [1, 200, 1]), &setting.device);
-    let events = EventBatch::new(vec![ids], vec![200]);
+    let encoder = one_user(setting)?;
+    let events = events(200, setting);
     Ok(setting.time(50, || {
         let last = encoder.event_embeddings(&events).slice([0..1, 199..200]);
         last.sum().into_scalar::<f32>();
     }))
 }
 
+/// The same from what the encoder kept of the 199 events before.
+fn event_update(setting: &Setting) -> anyhow::Result<Vec<f64>> {
+    let encoder = one_user(setting)?;
+    let mut kept = encoder.start(1);
+    encoder.read_next(&events(199, setting), &mut kept);
+    let event = events(1, setting);
+    Ok(setting.time(50, || {
+        let last = encoder.read_next(&event, &mut kept.clone());
+        last.sum().into_scalar::<f32>();
+    }))
+}
+
+fn one_user(setting: &Setting) -> anyhow::Result<UserEncoder> {
+    Ok(Prepared::new(dataset(1, 200, 3706)?, &config(&[])?)?.new_encoder(&setting.device))
+}
+
+fn events(length: usize, setting: &Setting) -> EventBatch {
+    let ids: Vec<i64> = (0..length as i64).map(|at| at + 2).collect();
+    let ids = TensorData::new(ids, [1, length, 1]);
+    let ids = Tensor::<3, Int>::from_data(ids, &setting.device);
+    EventBatch::new(vec![ids], vec![length])
+}
+
 /// The run file of these measures, with changes.
-fn config(patches: &[String]) -> anyhow::Result<RunConfig> {
-    let file = "benches/encoder.toml";
+fn config(patches: &[&str]) -> anyhow::Result<RunConfig> {
+    let patches: Vec<String> = patches.iter().map(ToString::to_string).collect();
+    let text = include_str!("encoder.toml");
     Ok(RunConfig::from_toml(
-        include_str!("encoder.toml"),
-        file,
-        patches,
+        text,
+        "benches/encoder.toml",
+        &patches,
     )?)
 }
 

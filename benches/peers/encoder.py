@@ -14,10 +14,11 @@ from torch import nn
 from timing import main
 
 BATCH, LENGTH, WIDTH, HEADS, LAYERS = 64, 50, 128, 8, 6
+TILE = 200  # positions whose logits are in memory at once, where all do not fit
 
 
 class Block(nn.Module):
-    """A pre-norm layer; dropout where burn's and PyTorch's own layers have it."""
+    """A pre-norm layer; dropout on what attention and feed-forward add."""
 
     def __init__(self, dropout):
         super().__init__()
@@ -33,12 +34,10 @@ class Block(nn.Module):
         batch, length, _ = x.shape
         qkv = self.qkv(self.norm_attention(x)).view(batch, length, 3, HEADS, WIDTH // HEADS)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        context = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        context = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         context = context.transpose(1, 2).reshape(batch, length, WIDTH)
         x = x + self.drop(self.output(context))
-        inner = self.drop(F.gelu(self.inner(self.norm_feed_forward(x))))
-        return x + self.drop(self.outer(inner))
+        return x + self.drop(self.outer(F.relu(self.inner(self.norm_feed_forward(x)))))
 
 
 class UserEncoder(nn.Module):
@@ -92,6 +91,58 @@ def train(n_items, dropout=0.0):
     return measure
 
 
+def train_tiled(settings):
+    """The same with 500,000 items: logits in tiles of positions, each with its gradient at once."""
+    n = settings.size(500_000, 300)
+    model = UserEncoder(n, LENGTH)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    items = histories(settings.size(BATCH, 2), LENGTH, n)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        hidden = model.head(model(items[:, :-1])).flatten(0, 1)
+        leaf = hidden.detach().requires_grad_()
+        for tile, targets in zip(leaf.split(TILE), items.flatten().split(TILE)):
+            logits = tile @ model.table.weight.T
+            loss = F.cross_entropy(logits, targets, reduction="sum") / len(hidden)
+            loss.item()
+            loss.backward()
+        hidden.backward(leaf.grad)
+        optimizer.step()
+
+    return settings.time(4, step)
+
+
+def train_sampled(settings):
+    """The same against 4,096 items drawn for all positions; gradients and AdamW of their rows alone."""
+    n = settings.size(500_000, 300)
+    model = UserEncoder(n, LENGTH, sparse=True)
+    rest = [p for name, p in model.named_parameters() if name != "table.weight"]
+    optimizers = [
+        torch.optim.AdamW(rest, lr=1e-3, fused=True),
+        torch.optim.SparseAdam([model.table.weight], lr=1e-3),
+    ]
+    items = histories(settings.size(BATCH, 2), LENGTH, n)
+    targets = items.flatten()
+
+    def step():
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        hidden = model.head(model(items[:, :-1])).flatten(0, 1)
+        negatives = torch.randint(2, n + 2, (4096,))
+        right = (hidden * model.table(targets)).sum(1, keepdim=True)
+        wrong = hidden @ model.table(negatives).T
+        # Drawn evenly, so the logarithm of how often is the same for all; a hit is no negative.
+        wrong = wrong.masked_fill(negatives == targets.unsqueeze(1), -torch.inf)
+        loss = F.cross_entropy(torch.cat([right, wrong], 1), torch.zeros_like(targets))
+        loss.item()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    return settings.time(10, step)
+
+
 @torch.inference_mode()
 def evaluate(settings):
     """The next item's rank among all that a user has not seen, and the ten best of them."""
@@ -129,7 +180,10 @@ if __name__ == "__main__":
             "train-3706": train(3706),
             "train-3706-dropout": train(3706, dropout=0.1),
             "train-27280": train(27280),
+            "train-500000": train_tiled,
+            "train-500000-sampled": train_sampled,
             "evaluate-6040": evaluate,
+            "event-update": event,
             "event-afresh": event,
         }
     )
