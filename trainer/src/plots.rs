@@ -37,6 +37,7 @@ pub fn recall(rows: &[Row], protocol: &str) -> String {
         chart
             .configure_mesh()
             .disable_x_mesh()
+            .max_light_lines(1)
             .x_labels(7)
             .x_label_formatter(&name)
             .y_label_formatter(&|value| format!("{value:.2}"))
@@ -101,16 +102,22 @@ fn points(metrics: &[Value], stage: &str, key: &str) -> Vec<(f64, f64)> {
 }
 
 fn curve(area: &Area<'_>, title: &str, points: Vec<(f64, f64)>) -> Drawn {
+    if points.is_empty() {
+        return Ok(()); // a run that never validates
+    }
     let last = points.iter().map(|point| point.0).fold(1.0, f64::max);
     let most = points.iter().map(|point| point.1).fold(1e-3, f64::max);
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 15))
         .margin(8)
-        .x_label_area_size(26)
+        .x_label_area_size(36)
         .y_label_area_size(48)
         .build_cartesian_2d(0.0..last, 0.0..most * 1.05)?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("steps").draw()?;
+    mesh.max_light_lines(1)
+        .x_label_formatter(&|step| format!("{step:.0}"))
+        .x_desc("steps")
+        .draw()?;
     chart.draw_series(LineSeries::new(points, Palette99::pick(0).stroke_width(2)))?;
     Ok(())
 }
