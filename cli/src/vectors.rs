@@ -47,7 +47,7 @@ impl Format {
 pub(crate) enum Vectors {
     Parquet {
         file: WholeFile,
-        writer: SerializedFileWriter<BufWriter<File>>,
+        writer: Box<SerializedFileWriter<BufWriter<File>>>,
         waiting: Group,
     },
     Safetensors {
@@ -86,7 +86,11 @@ impl Vectors {
                 let schema = Arc::new(parse_message_type(SCHEMA).expect("the schema is constant"));
                 let to = BufWriter::new(file.writer()?);
                 Self::Parquet {
-                    writer: SerializedFileWriter::new(to, schema, Arc::new(properties()))?,
+                    writer: Box::new(SerializedFileWriter::new(
+                        to,
+                        schema,
+                        Arc::new(properties()),
+                    )?),
                     waiting: Group::default(),
                     file,
                 }
