@@ -6,7 +6,7 @@ use llm::ranking::Normalisation;
 use llm_fusion::{FusionConfig, LoraConfig, TuningStrategy};
 use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
-use user_encoder::{ItemLoss, Similarity, UserEncoderConfig};
+use user_encoder::{AttentionKind, EncoderTask, ItemLoss, Similarity, UserEncoderConfig};
 
 use crate::Error;
 
@@ -78,6 +78,9 @@ pub struct DataConfig {
 /// What the encoder learns from histories alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ObjectiveConfig {
+    /// Which events are predicted: `next-event` under causal attention, `masked` under
+    /// bidirectional.
+    pub task: EncoderTask,
     /// How the next item is told from the others.
     pub item_loss: ItemLoss,
     /// Negatives are drawn in proportion to `count^popularity` of their item: 0 draws evenly.
@@ -410,6 +413,28 @@ impl RunConfig {
                 )?;
             }
         }
+        match (self.objective.task, self.encoder.attention) {
+            (EncoderTask::NextEvent, AttentionKind::Causal) => {}
+            (
+                EncoderTask::Masked {
+                    probability,
+                    last_only,
+                },
+                AttentionKind::Bidirectional,
+            ) => {
+                from_0_to_1("objective.task.masked.probability", probability)?;
+                from_0_to_1("objective.task.masked.last_only", last_only)?;
+            }
+            (EncoderTask::NextEvent, AttentionKind::Bidirectional) => {
+                let expected = "`masked` where `encoder.attention` is `bidirectional`, which sees \
+                                the next event";
+                return Err(Error::value("objective.task", "next-event", expected));
+            }
+            (EncoderTask::Masked { .. }, AttentionKind::Causal) => {
+                let expected = "`next-event` where `encoder.attention` is `causal`";
+                return Err(Error::value("objective.task", "masked", expected));
+            }
+        }
         from_0_to_1("encoder.dropout_input", self.encoder.dropout_input)?;
         from_0_to_1("encoder.dropout", self.encoder.dropout)?;
         from_0_to_1(
@@ -713,6 +738,14 @@ mod tests {
             (
                 "objective.workers=0",
                 "`objective.workers` = 0: expected at least 1",
+            ),
+            (
+                "encoder.attention=bidirectional",
+                "`objective.task` = next-event: expected `masked`",
+            ),
+            (
+                "objective.task={ masked = { probability = 0.2, last_only = 0.1 } }",
+                "`objective.task` = masked: expected `next-event`",
             ),
             (
                 "encoder.max_length=4",

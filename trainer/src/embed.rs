@@ -10,7 +10,8 @@ use crate::EventBatcher;
 /// What the user encoder knows of a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EncoderEmbedding {
-    /// The embedding of the last event, which has read all of them: one vector.
+    /// What the next event is predicted from, which has read all events: the embedding of the last
+    /// one; of a bidirectional encoder, of the mask that follows it. One vector.
     Last,
     /// The mean of the event embeddings: one vector.
     Mean,
@@ -48,33 +49,28 @@ pub fn by_encoder(
     histories: &[&[Event]],
 ) -> Embedded {
     let events = latest(batcher, histories, &encoder.device());
-    // Slot 0 is the start, so that the last of n events stands in slot n.
-    let hidden = Embedded::of(
-        encoder.forward(&events),
-        &vec![events.length() + 1; histories.len()],
-    );
-    let width = hidden.width;
-    let pick = |(slots, &n): (Vec<f32>, &usize)| match what {
-        EncoderEmbedding::Last => slots[n * width..(n + 1) * width].to_vec(),
-        EncoderEmbedding::Events => slots[width..(n + 1) * width].to_vec(),
-        EncoderEmbedding::Mean => {
-            let mut mean = vec![0.0; width];
-            for vector in slots[width..(n + 1) * width].chunks(width) {
-                for (sum, value) in mean.iter_mut().zip(vector) {
-                    *sum += value / n as f32;
-                }
+    if what == EncoderEmbedding::Last {
+        let last = encoder.last_hidden(&events).unsqueeze_dim(1);
+        return Embedded::of(last, &vec![1; histories.len()]);
+    }
+    let embedded = Embedded::of(encoder.event_embeddings(&events), &events.lengths);
+    if what == EncoderEmbedding::Events {
+        return embedded;
+    }
+    let width = embedded.width;
+    let mean = |vectors: &Vec<f32>| {
+        let mut mean = vec![0.0; width];
+        let n = vectors.len() / width;
+        for vector in vectors.chunks(width) {
+            for (sum, value) in mean.iter_mut().zip(vector) {
+                *sum += value / n as f32;
             }
-            mean
         }
+        mean
     };
     Embedded {
         width,
-        people: hidden
-            .people
-            .into_iter()
-            .zip(&events.lengths)
-            .map(pick)
-            .collect(),
+        people: embedded.people.iter().map(mean).collect(),
     }
 }
 

@@ -67,6 +67,7 @@ impl<'a> NextEvent<'a> {
             ..
         } = config.pretraining.clone();
         let ObjectiveConfig {
+            task,
             item_loss,
             popularity,
             workers,
@@ -76,6 +77,7 @@ impl<'a> NextEvent<'a> {
             prepared,
             split,
             objective: NextEventObjective {
+                task,
                 item: item_loss,
                 sampler: NegativeSampler::by_popularity(&counts(prepared), popularity),
             },

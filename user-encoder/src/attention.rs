@@ -4,6 +4,56 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Tensor, TensorData, assert_shape};
+use serde::{Deserialize, Serialize};
+
+/// What an event sees of its history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttentionKind {
+    /// The events up to it: each slot predicts the next event, as in
+    /// [SASRec](https://arxiv.org/abs/1808.09781).
+    Causal,
+    /// All events: masked events are predicted from both sides, as in
+    /// [BERT4Rec](https://arxiv.org/abs/1904.06690).
+    Bidirectional,
+}
+
+impl AttentionKind {
+    /// `true` where a slot does not see another, for rows that hold histories of these lengths
+    /// and then padding: `[1, 1, slots, slots]` where all rows are alike, else one mask per row.
+    pub(crate) fn mask_attn(
+        self,
+        rows: &[Vec<usize>],
+        slots: usize,
+        device: &Device,
+    ) -> Tensor<4, Bool> {
+        let is_shared = rows.iter().any(|row| row.len() > 1);
+        // Padding comes last, so that causality alone keeps it out of a history.
+        let alone = [Vec::new()];
+        let rows = match self {
+            Self::Causal if !is_shared => &alone,
+            _ => rows,
+        };
+        let mut mask = Vec::with_capacity(rows.len() * slots * slots);
+        for row in rows {
+            let n_events: usize = row.iter().sum();
+            let mut begin = 0;
+            // Padding is a history of its own: it has to see something, and nobody reads it.
+            for n in row.iter().copied().chain([slots - n_events]) {
+                let end = begin + n;
+                for query in begin..end {
+                    let last = match self {
+                        Self::Causal => query,
+                        Self::Bidirectional => end - 1,
+                    };
+                    mask.extend((0..slots).map(|key| key < begin || key > last));
+                }
+                begin = end;
+            }
+        }
+        Tensor::from_data(TensorData::new(mask, [rows.len(), 1, slots, slots]), device)
+    }
+}
 
 /// What all blocks of one pass share: who sees whom, and where each slot stands.
 #[derive(Clone, Debug)]

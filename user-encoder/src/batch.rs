@@ -172,28 +172,6 @@ impl PackedEvents {
                 .collect(),
         )
     }
-
-    /// `true` where a position does not see another: later ones, and those of other histories.
-    /// `[1, 1, length, length]` where no row holds two histories, else one mask per row.
-    pub(crate) fn mask_attn(&self) -> Tensor<4, Bool> {
-        let length = self.length();
-        let is_shared = self.rows.iter().any(|row| row.len() > 1);
-        let alone = [Vec::new()];
-        let rows: &[Vec<usize>] = if is_shared { &self.rows } else { &alone };
-        let mut mask = Vec::with_capacity(rows.len() * length * length);
-        for row in rows {
-            let mut begins = Vec::with_capacity(length);
-            for &n in row.iter().rev().skip(1).rev() {
-                begins.extend(std::iter::repeat_n(begins.len(), n));
-            }
-            begins.extend(std::iter::repeat_n(begins.len(), length - begins.len()));
-            for (query, &begin) in begins.iter().enumerate() {
-                mask.extend((0..length).map(|key| key > query || key < begin));
-            }
-        }
-        let shape = [rows.len(), 1, length, length];
-        Tensor::from_data(TensorData::new(mask, shape), &self.device())
-    }
 }
 
 impl From<EventBatch> for PackedEvents {

@@ -96,6 +96,16 @@ impl EventEmbedding {
         }
     }
 
+    /// The device of the tables.
+    pub(crate) fn device(&self) -> Device {
+        self.projection.weight.device()
+    }
+
+    /// Width of an event's vector.
+    pub(crate) fn d_model(&self) -> usize {
+        self.projection.weight.dims()[1]
+    }
+
     /// One vector per event.
     ///
     /// # Shapes

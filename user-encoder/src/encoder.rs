@@ -2,12 +2,11 @@
 
 use burn::config::Config;
 use burn::module::{Module, Param};
-use burn::nn::attention::generate_autoregressive_mask;
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
 use serde::{Deserialize, Serialize};
 
-use crate::attention::{AttentionState, Rotation, Span};
+use crate::attention::{AttentionKind, AttentionState, Rotation, Span};
 use crate::batch::{EventBatch, PackedEvents};
 use crate::block::{BlockConfig, EncoderBlock, FeedForwardKind, Norm, NormKind};
 use crate::embedding::{EventEmbedding, ModalityConfig};
@@ -65,6 +64,9 @@ pub struct UserEncoderConfig {
     /// Normalisation of blocks and output.
     #[config(default = "NormKind::Layer")]
     pub norm: NormKind,
+    /// What an event sees of its history.
+    #[config(default = "AttentionKind::Causal")]
+    pub attention: AttentionKind,
     /// Positions.
     #[config(default = "Positions::Learned")]
     pub positions: Positions,
@@ -115,9 +117,11 @@ impl UserEncoderConfig {
             feed_forward: self.feed_forward,
             dropout: self.dropout,
         };
+        let is_causal = self.attention == AttentionKind::Causal;
         UserEncoder {
             embedding: EventEmbedding::new(&self.modalities, self.d_model, device),
-            bos: small.init([1, self.d_model], device),
+            bos: is_causal.then(|| small.init([1, self.d_model], device)),
+            mask: (!is_causal).then(|| small.init([1, self.d_model], device)),
             positions: (!is_rotary)
                 .then(|| small.init([self.max_length + 1, self.d_model], device)),
             dropout: Dropout::new(self.dropout_input),
@@ -136,13 +140,14 @@ impl UserEncoderConfig {
                 .map(|modality| modality.weight)
                 .collect(),
             similarity: self.similarity,
+            attention: self.attention,
             max_length: self.max_length,
             n_heads: self.n_heads,
         }
     }
 }
 
-/// A causal transformer over a history, with one embedding per event as its output.
+/// A transformer over a history, with one embedding per event as its output.
 ///
 /// ```text
 /// slots:      BOS  e₁  e₂ … e_L          e: event embeddings, and their positions
@@ -154,12 +159,19 @@ impl UserEncoderConfig {
 /// are choices of the config, pre-norm, and heads are tied to the modality tables `E_j` through
 /// `W_j: d_model → d_j`.
 ///
-/// Histories are padded on the right, so causality alone keeps padding out of every real event.
+/// Under [`AttentionKind::Bidirectional`] it is BERT4Rec's encoder: there is no BOS, masked events
+/// are predicted at their own slots, and the next one at a mask after the history.
+///
+/// ```text
+/// slots:      e₁  mask  e₃ … e_L         in training; to predict, e₁ … e_L mask
+/// predicts:       e₂
+/// ```
 #[derive(Module, Debug)]
 pub struct UserEncoder {
     /// From ids to one vector per event.
     pub embedding: EventEmbedding,
-    bos: Param<Tensor<2>>,
+    bos: Option<Param<Tensor<2>>>,
+    mask: Option<Param<Tensor<2>>>,
     positions: Option<Param<Tensor<2>>>,
     dropout: Dropout,
     blocks: Vec<EncoderBlock>,
@@ -169,12 +181,14 @@ pub struct UserEncoder {
     pub(crate) weights: Vec<f64>,
     #[module(skip)]
     similarity: Similarity,
+    #[module(skip)]
+    attention: AttentionKind,
     max_length: usize,
     n_heads: usize,
 }
 
 impl UserEncoder {
-    /// Hidden states of all slots, BOS first.
+    /// Hidden states of all slots: BOS and the events, or the events of each history and the mask.
     ///
     /// # Shapes
     ///
@@ -184,26 +198,29 @@ impl UserEncoder {
     ///
     /// Panics if the batch is longer than `max_length`.
     pub fn forward(&self, events: &EventBatch) -> Tensor<3> {
-        let bos = self.bos_slots(events.batch());
-        let slots = match events.length() {
-            0 => bos,
-            _ => Tensor::cat(vec![bos, self.embedding.forward(events)], 1),
+        let (n_slots, device) = (1 + events.length(), self.device());
+        self.assert_fits(events.length());
+        let blank = self.blank_slots(events.batch());
+        let slots = match self.attention {
+            _ if events.length() == 0 => blank,
+            AttentionKind::Causal => Tensor::cat(vec![blank, self.embedding.forward(events)], 1),
+            AttentionKind::Bidirectional => {
+                let slots = Tensor::cat(vec![self.embedding.forward(events), blank], 1);
+                let is_next = |&n: &usize| (0..n_slots).map(move |slot| slot == n);
+                self.with_blanks(slots, events.lengths.iter().flat_map(is_next))
+            }
         };
-        let [_, n_slots, _] = slots.dims();
-        self.assert_fits(n_slots - 1);
         let slots = match &self.positions {
             Some(positions) => slots + positions.val().slice(0..n_slots).unsqueeze::<3>(),
             None => slots,
         };
-        let mask_attn = generate_autoregressive_mask(1, n_slots, &slots.device());
-        let span = Span::new(
-            mask_attn.unsqueeze_dim(1),
-            self.rotation(0, n_slots, &slots.device()),
-        );
+        let rows: Vec<Vec<usize>> = events.lengths.iter().map(|&n| vec![n + 1]).collect();
+        let mask_attn = self.attention.mask_attn(&rows, n_slots, &device);
+        let span = Span::new(mask_attn, self.rotation(0, n_slots, &device));
         self.read(slots, &span)
     }
 
-    /// One embedding per event, each of the events up to it and none after.
+    /// One embedding per event: under causal attention, of the events up to it and none after.
     ///
     /// # Shapes
     ///
@@ -211,7 +228,11 @@ impl UserEncoder {
     pub fn event_embeddings(&self, events: &EventBatch) -> Tensor<3> {
         let hidden = self.forward(events);
         let [batch, slots, d_model] = hidden.dims();
-        hidden.slice([0..batch, 1..slots, 0..d_model])
+        let of_events = match self.attention {
+            AttentionKind::Causal => 1..slots,
+            AttentionKind::Bidirectional => 0..slots - 1,
+        };
+        hidden.slice([0..batch, of_events, 0..d_model])
     }
 
     /// Scores of every value of one modality for the event that follows each history.
@@ -227,7 +248,8 @@ impl UserEncoder {
         self.head_logits(self.last_hidden(events), modality)
     }
 
-    /// Hidden state after the last event of each history; that of BOS where there is none.
+    /// Hidden state from which the next event is predicted: of the last event of each history, of
+    /// BOS where there is none; under bidirectional attention, of the mask after the history.
     ///
     /// # Shapes
     ///
@@ -235,25 +257,28 @@ impl UserEncoder {
     pub fn last_hidden(&self, events: &EventBatch) -> Tensor<2> {
         let hidden = self.forward(events);
         let [batch, slots, d_model] = hidden.dims();
-        // With BOS in slot 0, the last of n events stands in slot n.
+        // With BOS in slot 0, the last of n events stands in slot n; without, the mask does.
         let last = events.lengths.iter().enumerate();
         let last = indices(last.map(|(row, n)| row * slots + n), &hidden.device());
         hidden.reshape([batch * slots, d_model]).select(0, last)
     }
 
-    /// Hidden states from which each event is predicted, those of padding left out:
-    /// row by row, history by history, event by event.
+    /// Hidden states from which each event is predicted by those before it, at all positions.
     ///
     /// # Shapes
     ///
-    /// - output: `[n_events, d_model]`
+    /// - output: `[rows * length, d_model]`
+    ///
+    /// # Panics
+    ///
+    /// Panics under bidirectional attention: the event is among what is seen.
     pub(crate) fn predicting(&self, events: &PackedEvents) -> Tensor<2> {
+        assert_eq!(
+            self.attention,
+            AttentionKind::Causal,
+            "a bidirectional encoder sees the next events that it should predict: mask them"
+        );
         let (rows, length, device) = (events.rows.len(), events.length(), events.device());
-        let d_model = self.d_model();
-        let positions = events.positions();
-        let longest = positions.iter().max().map_or(0, |position| position + 1);
-        // The last event of a history is a target only.
-        self.assert_fits(longest.saturating_sub(1));
         // Every slot holds the event before it, or BOS where a history begins.
         let before = events.modalities.iter().map(|ids| {
             let [_, _, values] = ids.dims();
@@ -264,25 +289,48 @@ impl UserEncoder {
             )
         });
         let vectors = self.embedding.embed(&before.collect::<Vec<_>>());
-        let begins: Vec<f32> = positions.iter().map(|&at| f32::from(at == 0)).collect();
-        let begins = Tensor::<3>::from_data(TensorData::new(begins, [rows, length, 1]), &device);
-        let mut slots =
-            vectors * (-begins.clone() + 1.0) + begins * self.bos.val().unsqueeze::<3>();
+        let begins = events.positions().into_iter().map(|position| position == 0);
+        self.read_packed(self.with_blanks(vectors, begins), events)
+    }
+
+    /// Hidden states of all positions, with the mask in place of some events: these are numbered
+    /// row by row.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[rows * length, d_model]`
+    ///
+    /// # Panics
+    ///
+    /// Panics under causal attention, which has no mask.
+    pub(crate) fn unmasking(&self, events: &PackedEvents, masked: &[usize]) -> Tensor<2> {
+        assert_eq!(
+            self.attention,
+            AttentionKind::Bidirectional,
+            "a causal encoder predicts next events, not masked ones"
+        );
+        let vectors = self.embedding.embed(&events.modalities);
+        let mut is_masked = vec![false; events.rows.len() * events.length()];
+        masked.iter().for_each(|&at| is_masked[at] = true);
+        self.read_packed(self.with_blanks(vectors, is_masked), events)
+    }
+
+    fn read_packed(&self, mut slots: Tensor<3>, events: &PackedEvents) -> Tensor<2> {
+        let ([rows, length, d_model], device) = (slots.dims(), slots.device());
+        let longest = events.rows.iter().flatten().max().copied().unwrap_or(0);
+        // One of them is predicted, not read.
+        self.assert_fits(longest.saturating_sub(1));
         if let Some(table) = &self.positions {
             let [n_positions, _] = table.dims();
             // Padding may count beyond the table; nobody reads it.
-            let at = positions
-                .iter()
-                .map(|&position| position.min(n_positions - 1));
+            let positions = events.positions().into_iter();
+            let at = positions.map(|position| position.min(n_positions - 1));
             let vectors = table.val().select(0, indices(at, &device));
             slots = slots + vectors.reshape([rows, length, d_model]);
         }
-        let span = Span::new(events.mask_attn(), self.rotation(0, length, &device));
-        let hidden = self.read(slots, &span).reshape([rows * length, d_model]);
-        match events.real() {
-            Some(real) => hidden.select(0, indices(real.into_iter(), &device)),
-            None => hidden,
-        }
+        let mask_attn = self.attention.mask_attn(&events.rows, length, &device);
+        let span = Span::new(mask_attn, self.rotation(0, length, &device));
+        self.read(slots, &span).reshape([rows * length, d_model])
     }
 
     /// Logits of one modality, tied to its table: `h W_j E_jᵀ`.
@@ -317,21 +365,30 @@ impl UserEncoder {
 
     /// The device of the parameters.
     pub fn device(&self) -> Device {
-        self.bos.device()
+        self.embedding.device()
     }
 
     /// Width of the event embeddings.
     pub fn d_model(&self) -> usize {
-        self.bos.dims()[1]
+        self.embedding.d_model()
     }
 
     /// Start to read histories event by event; see [`read_next`](Self::read_next).
+    ///
+    /// # Panics
+    ///
+    /// Panics under bidirectional attention: later events change what earlier ones were read as.
     pub fn start(&self, batch: usize) -> EncoderState {
+        assert_eq!(
+            self.attention,
+            AttentionKind::Causal,
+            "only a causal encoder can go on from what it has read"
+        );
         let mut state = EncoderState {
             n_slots: 0,
             blocks: vec![AttentionState::default(); self.blocks.len()],
         };
-        let bos = self.bos_slots(batch);
+        let bos = self.blank_slots(batch);
         self.read_slots(bos, &mut state);
         state
     }
@@ -386,9 +443,23 @@ impl UserEncoder {
         self.norm.forward(hidden)
     }
 
-    fn bos_slots(&self, batch: usize) -> Tensor<3> {
-        let bos = self.bos.val().unsqueeze::<3>();
-        bos.expand([batch, 1, self.d_model()])
+    /// What stands where no event does: BOS or the mask, `[1, 1, d_model]`.
+    fn blank(&self) -> Tensor<3> {
+        let blank = self.bos.as_ref().or(self.mask.as_ref());
+        blank.expect("an encoder has one of them").val().unsqueeze()
+    }
+
+    fn blank_slots(&self, batch: usize) -> Tensor<3> {
+        self.blank().expand([batch, 1, self.d_model()])
+    }
+
+    /// BOS or the mask in place of some of the slots `[rows, slots, d_model]`, row by row.
+    fn with_blanks(&self, slots: Tensor<3>, is_blank: impl IntoIterator<Item = bool>) -> Tensor<3> {
+        let [rows, n_slots, _] = slots.dims();
+        let blanks: Vec<f32> = is_blank.into_iter().map(f32::from).collect();
+        let blanks = TensorData::new(blanks, [rows, n_slots, 1]);
+        let blanks = Tensor::<3>::from_data(blanks, &slots.device());
+        slots * (-blanks.clone() + 1.0) + blanks * self.blank()
     }
 
     fn rotation(&self, from: usize, to: usize, device: &Device) -> Option<Rotation> {
@@ -399,7 +470,7 @@ impl UserEncoder {
 
     /// 0, as a value that depends on the encoder.
     pub(crate) fn nothing(&self) -> Tensor<1> {
-        self.bos.val().sum() * 0.0
+        self.blank().sum() * 0.0
     }
 
     fn assert_fits(&self, length: usize) {
@@ -573,6 +644,72 @@ pub(crate) mod tests {
                 .into_data()
                 .assert_approx_eq::<f32>(&whole.into_data(), Tolerance::absolute(1e-5));
         }
+    }
+
+    fn bidirectional(positions: Positions, device: &Device) -> UserEncoder {
+        device.seed(3);
+        let config = tiny_config().with_attention(AttentionKind::Bidirectional);
+        config.with_positions(positions).init(device)
+    }
+
+    fn largest(difference: Tensor<2>) -> f32 {
+        difference.abs().max().into_scalar()
+    }
+
+    #[test]
+    fn a_bidirectional_encoder_sees_later_events_and_no_padding() {
+        let device = Device::flex();
+        for positions in [Positions::Learned, Positions::Rotary] {
+            let encoder = bidirectional(positions, &device);
+            let first = |row: &[i64], length: usize| {
+                let events = events(&[row, &[5; 9][..length]], length, &device);
+                let hidden = encoder.event_embeddings(&events);
+                assert_eq!(hidden.dims(), [2, length, 8]);
+                hidden.slice([0..1, 0..1]).reshape([1, 8])
+            };
+            assert!(largest(first(&[2, 3, 4], 3) - first(&[2, 3, 12], 3)) > 1e-4);
+            assert!(largest(first(&[2, 3, 4], 3) - first(&[2, 3, 4], 8)) < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_bidirectional_encoder_predicts_the_next_event_at_a_mask_after_each_history() {
+        let device = Device::flex();
+        let encoder = bidirectional(Positions::Learned, &device);
+        let batch: [&[i64]; 3] = [&[5, 6, 7, 8], &[2, 3], &[]];
+        let together = encoder.next_event_logits(&events(&batch, 4, &device), 0);
+        for (at, history) in batch.into_iter().enumerate() {
+            // As in training: the event to predict stands in its slot, whatever it is, masked.
+            let whole = [history, &[9]].concat();
+            let n = history.len();
+            let packed = events(&[&whole], n + 1, &device).into();
+            let hidden = encoder.unmasking(&packed, &[n]).slice(n..n + 1);
+            let expected = encoder.head_logits(hidden, 0);
+            assert!(largest(together.clone().slice(at..at + 1) - expected) < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_masked_event_has_no_part_in_its_prediction_and_all_others_have() {
+        let device = Device::flex();
+        let encoder = bidirectional(Positions::Learned, &device);
+        let masked = |row: &[i64]| {
+            let hidden = encoder.unmasking(&events(&[row], 4, &device).into(), &[1]);
+            hidden.slice(1..2)
+        };
+        let hidden = masked(&[2, 3, 4, 5]);
+        assert_eq!(largest(masked(&[2, 12, 4, 5]) - hidden.clone()), 0.0);
+        for other in [[12, 3, 4, 5], [2, 3, 12, 5], [2, 3, 4, 12]] {
+            assert!(largest(masked(&other) - hidden.clone()) > 1e-4);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "mask them")]
+    fn a_bidirectional_encoder_is_not_taught_what_it_sees() {
+        let device = Device::flex();
+        let encoder = bidirectional(Positions::Learned, &device);
+        encoder.next_event_loss(&events(&[&[2, 3]], 2, &device));
     }
 
     #[test]

@@ -40,11 +40,12 @@ mod objective;
 mod sampler;
 mod softmax;
 
+pub use attention::AttentionKind;
 pub use batch::{EventBatch, PADDING, PackedEvents, UNKNOWN};
 pub use block::{EncoderBlock, FeedForward, FeedForwardKind, Norm, NormKind};
 pub use embedding::{EventEmbedding, Modality, ModalityConfig};
 pub use encoder::{EncoderState, Positions, Similarity, UserEncoder, UserEncoderConfig};
 pub use noise::{Dropout, seed_dropout};
-pub use objective::{ItemLoss, NextEventLoss, NextEventObjective};
+pub use objective::{EncoderTask, ItemLoss, NextEventLoss, NextEventObjective};
 pub use sampler::NegativeSampler;
 pub use softmax::softmax_cross_entropy;

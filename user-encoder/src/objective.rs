@@ -1,4 +1,5 @@
-//! The pretraining objective: every position predicts every modality of the next event.
+//! The pretraining objectives: every position predicts every modality of the next event, or masked
+//! events are predicted from both sides.
 
 use burn::tensor::activation::{log_sigmoid, log_softmax};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -6,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::{EventBatch, PADDING, PackedEvents};
 use crate::encoder::UserEncoder;
+use crate::noise::uniform;
 use crate::sampler::NegativeSampler;
 use crate::softmax::softmax_cross_entropy;
 
@@ -36,9 +38,29 @@ pub enum ItemLoss {
     },
 }
 
+/// Which events are predicted, and from what.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EncoderTask {
+    /// Every event, from those before it: for causal attention.
+    NextEvent,
+    /// Some events, from all others of their history (the Cloze task of
+    /// [BERT4Rec](https://arxiv.org/abs/1904.06690)): for bidirectional attention. Where none is
+    /// drawn, the last event is masked.
+    Masked {
+        /// Share of the events that are masked.
+        probability: f64,
+        /// Share of the histories in which the last event alone is masked: how the encoder is
+        /// asked for the next one.
+        last_only: f64,
+    },
+}
+
 /// What an encoder is trained on.
 #[derive(Clone, Debug)]
 pub struct NextEventObjective {
+    /// Which events are predicted.
+    pub task: EncoderTask,
     /// The loss of modality 0, the item.
     pub item: ItemLoss,
     /// Where negatives come from.
@@ -63,9 +85,14 @@ impl UserEncoder {
     /// has loss 0 and no gradient.
     ///
     /// User-LLM, section 3.3: `L = 1/M Σ_j −1/L Σ_i log softmax(h_i W_j E_jᵀ)[m_j of event i+1]`.
+    ///
+    /// # Panics
+    ///
+    /// Panics under bidirectional attention: the next event is among what is seen.
     pub fn next_event_loss(&self, events: &EventBatch) -> NextEventLoss {
         let [vocab_size, _] = self.embedding.modalities[0].table.weight.dims();
         let objective = NextEventObjective {
+            task: EncoderTask::NextEvent,
             item: ItemLoss::Softmax {
                 label_smoothing: 0.0,
             },
@@ -76,7 +103,12 @@ impl UserEncoder {
 }
 
 impl NextEventObjective {
-    /// The loss over packed histories; see [`UserEncoder::next_event_loss`].
+    /// The loss over packed histories; see [`UserEncoder::next_event_loss`]. Masks are drawn from
+    /// this thread's noise ([`seed_dropout`](crate::seed_dropout)).
+    ///
+    /// # Panics
+    ///
+    /// Panics if the encoder's attention is not the task's.
     pub fn loss(&self, encoder: &UserEncoder, events: &PackedEvents) -> NextEventLoss {
         if events.n_events() == 0 {
             // Of no event, and yet of this encoder: it can be followed backward.
@@ -86,13 +118,28 @@ impl NextEventObjective {
                 total: nothing,
             };
         }
-        let hidden = encoder.predicting(events);
+        let (hidden, predicted) = match self.task {
+            EncoderTask::NextEvent => (encoder.predicting(events), events.real()),
+            EncoderTask::Masked {
+                probability,
+                last_only,
+            } => {
+                let masked = draw_masked(events, probability, last_only);
+                (encoder.unmasking(events, &masked), Some(masked))
+            }
+        };
+        let predicted = predicted.map(|predicted| positions(&predicted, &events.device()));
+        let hidden = match &predicted {
+            Some(predicted) => hidden.select(0, predicted.clone()),
+            None => hidden,
+        };
         let (mut total, mut by_modality) = (None::<Tensor<1>>, Vec::new());
         for (modality, &weight) in encoder.weights.iter().enumerate() {
             if weight == 0.0 {
                 continue;
             }
-            let loss = self.modality_loss(encoder, events, hidden.clone(), modality);
+            let targets = targets(events, modality, &predicted);
+            let loss = self.modality_loss(encoder, hidden.clone(), targets, modality);
             let loss = loss * events.shares[modality];
             let weighted = loss.clone() * weight;
             by_modality.push(loss);
@@ -111,11 +158,11 @@ impl NextEventObjective {
     fn modality_loss(
         &self,
         encoder: &UserEncoder,
-        events: &PackedEvents,
         hidden: Tensor<2>,
+        targets: Tensor<2, Int>,
         modality: usize,
     ) -> Tensor<1> {
-        let (hidden, targets) = with_values(hidden, targets(events, modality));
+        let (hidden, targets) = with_values(hidden, targets);
         let Some(hidden) = hidden else {
             return encoder.nothing();
         };
@@ -191,13 +238,42 @@ impl NextEventObjective {
     }
 }
 
-/// Ids of one modality of every event, padding positions left out: `[n_events, values]`.
-fn targets(events: &PackedEvents, modality: usize) -> Tensor<2, Int> {
+/// Positions of the events that are masked, row by row.
+fn draw_masked(events: &PackedEvents, probability: f64, last_only: f64) -> Vec<usize> {
+    let mut masked = Vec::new();
+    for (at, row) in events.rows.iter().enumerate() {
+        let mut begin = at * events.length();
+        for &n in row.iter().filter(|&&n| n > 0) {
+            let before = masked.len();
+            let drawn = uniform(n + 1);
+            if drawn[n] >= last_only {
+                let history = (begin..begin + n).zip(drawn);
+                masked.extend(
+                    history
+                        .filter(|(_, draw)| *draw < probability)
+                        .map(|(at, _)| at),
+                );
+            }
+            begin += n;
+            if masked.len() == before {
+                masked.push(begin - 1);
+            }
+        }
+    }
+    masked
+}
+
+/// Ids of one modality of the events that are predicted: `[n_predicted, values]`.
+fn targets(
+    events: &PackedEvents,
+    modality: usize,
+    predicted: &Option<Tensor<1, Int>>,
+) -> Tensor<2, Int> {
     let [rows, length, values] = events.modalities[modality].dims();
     let all = events.modalities[modality].clone();
     let all = all.reshape([rows * length, values]);
-    match events.real() {
-        Some(real) => all.select(0, positions(&real, &events.device())),
+    match predicted {
+        Some(predicted) => all.select(0, predicted.clone()),
         None => all,
     }
 }
@@ -253,8 +329,8 @@ impl NextEventLoss {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Positions;
     use crate::encoder::tests::{events, tiny, tiny_config};
+    use crate::{AttentionKind, Positions};
     use burn::module::{Module, ModuleVisitor, Param};
     use burn::optim::GradientsParams;
     use burn::optim::{AdamWConfig, ModuleOptimizer};
@@ -360,17 +436,41 @@ mod tests {
             &histories[2..4],
             &[histories[1], histories[4]],
         ];
-        for positions in [Positions::Learned, Positions::Rotary] {
+        // Which events are masked is drawn: alike however they are packed, where it is the last.
+        let last_masked = EncoderTask::Masked {
+            probability: 0.5,
+            last_only: 1.0,
+        };
+        for (positions, attention, task) in [
+            (
+                Positions::Learned,
+                AttentionKind::Causal,
+                EncoderTask::NextEvent,
+            ),
+            (
+                Positions::Rotary,
+                AttentionKind::Causal,
+                EncoderTask::NextEvent,
+            ),
+            (
+                Positions::Learned,
+                AttentionKind::Bidirectional,
+                last_masked,
+            ),
+            (Positions::Rotary, AttentionKind::Bidirectional, last_masked),
+        ] {
             device.seed(3);
             let encoder = tiny_config()
                 .with_positions(positions)
                 .with_dropout_input(0.0);
-            let encoder = encoder.init(&device);
+            let encoder = encoder.with_attention(attention).init(&device);
             let largest_difference = {
-                let padded = encoder
-                    .next_event_loss(&events(&histories, 6, &device))
-                    .total;
-                let objective = softmax_objective();
+                let objective = NextEventObjective {
+                    task,
+                    ..softmax_objective()
+                };
+                let padded = events(&histories, 6, &device).into();
+                let padded = objective.loss(&encoder, &padded).total;
                 let packed = objective.loss(&encoder, &packed(&rows, 7, &device)).total;
                 let value = |loss: &Tensor<1>| loss.clone().into_scalar::<f32>();
                 assert!((value(&padded) - value(&packed)).abs() < 1e-5);
@@ -386,11 +486,71 @@ mod tests {
 
     fn softmax_objective() -> NextEventObjective {
         NextEventObjective {
+            task: EncoderTask::NextEvent,
             item: ItemLoss::Softmax {
                 label_smoothing: 0.0,
             },
             sampler: NegativeSampler::uniform(13),
         }
+    }
+
+    #[test]
+    fn events_are_masked_as_often_as_is_said_and_at_least_one_of_each_history() {
+        let device = Device::flex();
+        let rows: [&[&[i64]]; 3] = [&[&[2; 6], &[3; 3]], &[&[4; 9]], &[&[5]]];
+        let events = packed(&rows, 9, &device);
+        let starts_and_lasts = [(0, 5), (6, 8), (9, 17), (18, 18)];
+        crate::seed_dropout(1);
+        let (mut n_masked, mut n_last_only) = (0, 0);
+        for _ in 0..2000 {
+            let masked = draw_masked(&events, 0.4, 0.25);
+            for (start, last) in starts_and_lasts {
+                let of_history = masked.iter().filter(|&&at| (start..=last).contains(&at));
+                let of_history: Vec<usize> = of_history.copied().collect();
+                assert!(!of_history.is_empty());
+                if (start, last) == (9, 17) {
+                    n_masked += of_history.len();
+                    n_last_only += usize::from(of_history == [last]);
+                }
+            }
+            assert!(masked.is_sorted() && masked.iter().all(|&at| at <= 18));
+        }
+        // 0.75 · (9 · 0.4 + 0.6⁹) + 0.25, and the last alone by its share or by chance.
+        let mean = n_masked as f64 / 2000.0;
+        assert!((mean - 2.958).abs() < 0.15, "{mean}");
+        let last_only = n_last_only as f64 / 2000.0;
+        assert!((last_only - 0.263).abs() < 0.04, "{last_only}");
+    }
+
+    #[test]
+    fn masked_events_of_a_sequence_are_learned_and_then_the_next_one_is_known() {
+        let device = Device::flex().autodiff();
+        device.seed(3);
+        crate::seed_dropout(5);
+        let config = tiny_config().with_attention(AttentionKind::Bidirectional);
+        let mut encoder = config.with_dropout_input(0.0).init(&device);
+        let objective = NextEventObjective {
+            task: EncoderTask::Masked {
+                probability: 0.3,
+                last_only: 0.2,
+            },
+            ..softmax_objective()
+        };
+        // Everybody's items count up; where they begin is another's.
+        let rows: Vec<Vec<i64>> = (2..8).map(|from| (from..from + 6).collect()).collect();
+        let rows: Vec<&[i64]> = rows.iter().map(|row| &row[..]).collect();
+        let batch: PackedEvents = events(&rows, 6, &device).into();
+        let mut optimizer: ModuleOptimizer = AdamWConfig::new().init();
+        for _ in 0..300 {
+            let grads = objective.loss(&encoder, &batch).total.backward();
+            let grads = GradientsParams::from_grads(grads, &encoder);
+            encoder = optimizer.step(1e-2, encoder, grads);
+        }
+        let histories: Vec<&[i64]> = rows.iter().map(|row| &row[..5]).collect();
+        let asked = events(&histories, 5, &Device::flex());
+        let next = encoder.valid().next_event_logits(&asked, 0).argmax(1);
+        let next: Vec<i64> = next.into_data().iter::<i64>().collect();
+        assert_eq!(next, [7, 8, 9, 10, 11, 12]);
     }
 
     #[test]
@@ -415,6 +575,7 @@ mod tests {
         let encoder = tiny(&device);
         let events: PackedEvents = events(&[&[2, 3, 4, 5, 6]], 5, &device).into();
         let objective = NextEventObjective {
+            task: EncoderTask::NextEvent,
             item,
             sampler: sampler.clone(),
         };

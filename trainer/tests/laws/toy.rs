@@ -38,6 +38,7 @@ n_heads = 2
 d_ff = 16
 feed_forward = "relu"
 norm = "layer"
+attention = "causal"
 positions = "learned"
 similarity = "dot"
 dropout_input = 0.2
@@ -62,6 +63,7 @@ d_embedding = 4
 weight = 1.0
 
 [objective]
+task = "next-event"
 item_loss = { softmax = { label_smoothing = 0.0 } }
 popularity = 0.0
 workers = 1
