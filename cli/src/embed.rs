@@ -87,6 +87,10 @@ fn by_encoder<'a>(
     what: EncoderEmbedding,
     device: &Device,
 ) -> anyhow::Result<Embed<'a>> {
+    ensure!(
+        run.config.dual_encoder.is_none(),
+        "a dual encoder embeds histories, not events: `user_embeddings` of the library gives them"
+    );
     let encoder = run.folder.load_encoder(&run.prepared, device)?;
     let batcher = &run.prepared.batcher;
     Ok(Box::new(move |histories| {

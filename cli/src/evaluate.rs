@@ -30,11 +30,19 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         folder,
     } = &run;
     let device = workplace.device()?;
-    let encoder = folder.load_encoder(prepared, &device)?;
     let mut monitor = workplace.terminal();
     let mut answered = vec![
         evaluate::popularity(prepared, config),
-        evaluate::encoder(prepared, config, &encoder, &device),
+        match &config.dual_encoder {
+            Some(dual) => {
+                let encoder = folder.load_dual_encoder(dual, prepared, &device)?;
+                evaluate::dual_encoder(prepared, config, &encoder, &device)
+            }
+            None => {
+                let encoder = folder.load_encoder(prepared, &device)?;
+                evaluate::encoder(prepared, config, &encoder, &device)
+            }
+        },
     ];
     let tuned = run.tuned()?;
     let mut costs = Vec::new();

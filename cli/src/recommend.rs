@@ -79,8 +79,8 @@ pub(crate) fn run(workplace: &Workplace, args: &RecommendArgs) -> anyhow::Result
             answer(&tuned.name, recommender)
         }),
         None => {
-            let encoder = run.folder.load_encoder(&run.prepared, &device)?;
-            let recommender = EncoderRecommender::new(&run.prepared, &encoder, &device);
+            let encoder = run.encoder(&device)?;
+            let recommender = EncoderRecommender::new(&run.prepared, &*encoder, &device);
             answer("encoder", &recommender)
         }
     }

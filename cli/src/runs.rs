@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use burn::tensor::Device;
 use datasets::History;
 use llm_fusion::FusionKind;
+use trainer::ranking::RankItems;
 use trainer::{LanguageSections, Prepared, RunConfig, RunFolder, sources};
 
 use crate::arguments::{RunArgs, TrainingArgs};
@@ -97,6 +99,15 @@ impl Run {
         let added = run.folder.added_items(&run.prepared)?;
         run.prepared = run.prepared.with_added_items(added)?;
         Ok(run)
+    }
+
+    /// The pretrained encoder, of whichever kind, to rank items by.
+    pub(crate) fn encoder(&self, device: &Device) -> anyhow::Result<Box<dyn RankItems>> {
+        let (folder, prepared) = (&self.folder, &self.prepared);
+        Ok(match &self.config.dual_encoder {
+            Some(dual) => Box::new(folder.load_dual_encoder(dual, prepared, device)?),
+            None => Box::new(folder.load_encoder(prepared, device)?),
+        })
     }
 
     /// All tuned models, in the order of their names.

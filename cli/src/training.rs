@@ -37,13 +37,25 @@ pub(crate) fn pretrain(workplace: &Workplace, args: &TrainingArgs) -> anyhow::Re
     );
 
     let checkpoints = folder.pretraining()?;
-    let (encoder, outcome) = follow(workplace, &folder, &checkpoints, "pretraining", |session| {
-        trainer::pretrain(&prepared, &config, &device, session)
-    })?;
+    let outcome = match config.dual_encoder {
+        Some(_) => {
+            let train =
+                |session: Session<'_>| trainer::pretrain_dual(&prepared, &config, &device, session);
+            let (encoder, outcome) =
+                follow(workplace, &folder, &checkpoints, "pretraining", train)?;
+            keep(&folder, &encoder, outcome)?
+        }
+        None => {
+            let train =
+                |session: Session<'_>| trainer::pretrain(&prepared, &config, &device, session);
+            let (encoder, outcome) =
+                follow(workplace, &folder, &checkpoints, "pretraining", train)?;
+            keep(&folder, &encoder, outcome)?
+        }
+    };
     if outcome.is_interrupted {
         return Ok(interrupted(&path));
     }
-    folder.save_encoder(&encoder)?;
     let next = match config.is_encoder_only() {
         true => "evaluate",
         false => "tune",
@@ -51,6 +63,14 @@ pub(crate) fn pretrain(workplace: &Workplace, args: &TrainingArgs) -> anyhow::Re
     let next = format!("next: user-llm {next}{}", options(&path, args));
     finished(&outcome, &path.join("encoder.safetensors"), &next);
     Ok(Ended::Done)
+}
+
+/// Keep an encoder that is done.
+fn keep(folder: &RunFolder, encoder: &impl Module, outcome: Outcome) -> anyhow::Result<Outcome> {
+    if !outcome.is_interrupted {
+        folder.save_encoder(encoder)?;
+    }
+    Ok(outcome)
 }
 
 pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<Ended> {

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use datasets::{GenreIndex, Item, ItemIndex};
-use user_encoder::UserEncoder;
+use user_encoder::Modality;
 
 use crate::events::words;
 use crate::{Error, EventBatcher, Prepared};
@@ -19,7 +19,7 @@ use crate::{Error, EventBatcher, Prepared};
 const N_NEIGHBOURS: usize = 10;
 
 /// The item modality is the first, as a run's config has it.
-const ITEM: usize = 0;
+pub(crate) const ITEM: usize = 0;
 
 impl Prepared {
     /// The same with items that training did not see, behind the others.
@@ -87,13 +87,13 @@ impl Prepared {
         items.iter().map(of_one).collect()
     }
 
-    /// Give a trained encoder the rows of the added items, if there are any.
-    pub(crate) fn add_rows(&self, mut encoder: UserEncoder) -> UserEncoder {
+    /// Give the item table of a trained encoder the rows of the added items, if there are any.
+    pub(crate) fn add_rows(&self, items: &mut Modality) {
         let added = &self.dataset.catalogue.items[self.n_trained_items()..];
         if added.is_empty() {
-            return encoder;
+            return;
         }
-        let table = encoder.embedding.modalities[ITEM].table.weight.val();
+        let table = items.table.weight.val();
         let row = |neighbours: Vec<ItemIndex>| {
             let ids = neighbours.iter().map(|&item| EventBatcher::item_id(item));
             let ids: Vec<i64> = ids.map(i64::from).collect();
@@ -102,8 +102,7 @@ impl Prepared {
             table.clone().select(0, ids).mean_dim(0)
         };
         let rows = self.neighbours(added).into_iter().map(row).collect();
-        encoder.embedding.modalities[ITEM].append(Tensor::cat(rows, 0));
-        encoder
+        items.append(Tensor::cat(rows, 0));
     }
 }
 

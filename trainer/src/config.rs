@@ -6,7 +6,10 @@ use llm::ranking::Normalisation;
 use llm_fusion::{FusionConfig, LoraConfig, TuningStrategy};
 use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
-use user_encoder::{AttentionKind, EncoderTask, ItemLoss, Similarity, UserEncoderConfig};
+use user_encoder::{
+    AttentionKind, DualEncoderConfig, EncoderTask, ItemLoss, Positions, Similarity,
+    UserEncoderConfig,
+};
 
 use crate::Error;
 
@@ -28,6 +31,9 @@ pub struct RunConfig {
     pub llm: Option<LlmConfig>,
     /// The user encoder. A modality's `vocab_size` of 0 means "as many as the data has".
     pub encoder: UserEncoderConfig,
+    /// Makes it the paper's dual encoder, with the figures of `encoder`; leave the section out for
+    /// the encoder that predicts events.
+    pub dual_encoder: Option<DualEncoderConfig>,
     /// What the encoder learns from histories alone.
     pub objective: ObjectiveConfig,
     /// Training of the encoder on histories alone.
@@ -83,7 +89,8 @@ pub struct ObjectiveConfig {
     pub task: EncoderTask,
     /// How the next item is told from the others.
     pub item_loss: ItemLoss,
-    /// Negatives are drawn in proportion to `count^popularity` of their item: 0 draws evenly.
+    /// Negatives are drawn in proportion to `count^popularity` of their item: 0 draws evenly, 1 as
+    /// the data has them, which is how they come in a batch.
     pub popularity: f64,
     /// Parts of a batch that are computed side by side, each by one thread of the CPU, with the
     /// gradient of the whole. 1 leaves threads to the backend.
@@ -304,6 +311,16 @@ impl RunConfig {
         })
     }
 
+    /// The section of the dual encoder.
+    ///
+    /// # Errors
+    ///
+    /// If the run is about the encoder that predicts events.
+    pub fn dual_encoder(&self) -> Result<&DualEncoderConfig, Error> {
+        let missing = || Error::value("dual_encoder", "missing", "the section of a dual encoder");
+        self.dual_encoder.as_ref().ok_or_else(missing)
+    }
+
     /// Whether the run is about the encoder alone: it has no section of the language model.
     pub fn is_encoder_only(&self) -> bool {
         self.llm.is_none()
@@ -377,10 +394,6 @@ impl RunConfig {
                 ));
             }
         }
-        let from_0_to_1 = |key, value: f64| match (0.0..=1.0).contains(&value) {
-            true => Ok(()),
-            false => Err(Error::value(key, value, "from 0 to 1")),
-        };
         let positive = |key, value: f64| match value > 0.0 && value.is_finite() {
             true => Ok(()),
             false => Err(Error::value(key, value, "above 0")),
@@ -398,6 +411,13 @@ impl RunConfig {
                 negatives,
                 1,
             )?,
+            ItemLoss::InBatchSoftmax { log_q } => {
+                let popularity = self.objective.popularity;
+                if log_q && popularity != 1.0 {
+                    let expected = "1 with `log_q`: a batch has items as the data has them";
+                    return Err(Error::value("objective.popularity", popularity, expected));
+                }
+            }
             ItemLoss::BinaryCrossEntropy {
                 negatives,
                 calibration,
@@ -413,27 +433,9 @@ impl RunConfig {
                 )?;
             }
         }
-        match (self.objective.task, self.encoder.attention) {
-            (EncoderTask::NextEvent, AttentionKind::Causal) => {}
-            (
-                EncoderTask::Masked {
-                    probability,
-                    last_only,
-                },
-                AttentionKind::Bidirectional,
-            ) => {
-                from_0_to_1("objective.task.masked.probability", probability)?;
-                from_0_to_1("objective.task.masked.last_only", last_only)?;
-            }
-            (EncoderTask::NextEvent, AttentionKind::Bidirectional) => {
-                let expected = "`masked` where `encoder.attention` is `bidirectional`, which sees \
-                                the next event";
-                return Err(Error::value("objective.task", "next-event", expected));
-            }
-            (EncoderTask::Masked { .. }, AttentionKind::Causal) => {
-                let expected = "`next-event` where `encoder.attention` is `causal`";
-                return Err(Error::value("objective.task", "masked", expected));
-            }
+        match &self.dual_encoder {
+            Some(dual) => self.validate_dual(dual)?,
+            None => self.validate_task()?,
         }
         from_0_to_1("encoder.dropout_input", self.encoder.dropout_input)?;
         from_0_to_1("encoder.dropout", self.encoder.dropout)?;
@@ -478,6 +480,90 @@ impl RunConfig {
             from_0_to_1(warmup, stage.warmup)?;
         }
         Ok(())
+    }
+
+    /// The task has to be one that the attention can learn from.
+    fn validate_task(&self) -> Result<(), Error> {
+        match (self.objective.task, self.encoder.attention) {
+            (EncoderTask::NextEvent, AttentionKind::Causal) => Ok(()),
+            (
+                EncoderTask::Masked {
+                    probability,
+                    last_only,
+                },
+                AttentionKind::Bidirectional,
+            ) => {
+                from_0_to_1("objective.task.masked.probability", probability)?;
+                from_0_to_1("objective.task.masked.last_only", last_only)
+            }
+            (EncoderTask::NextEvent, AttentionKind::Bidirectional) => {
+                let expected = "`masked` where `encoder.attention` is `bidirectional`, which sees \
+                                the next event";
+                Err(Error::value("objective.task", "next-event", expected))
+            }
+            (EncoderTask::Masked { .. }, AttentionKind::Causal) => {
+                let expected = "`next-event` where `encoder.attention` is `causal`";
+                Err(Error::value("objective.task", "masked", expected))
+            }
+        }
+    }
+
+    /// What a dual encoder does not read has to say what it does.
+    fn validate_dual(&self, dual: &DualEncoderConfig) -> Result<(), Error> {
+        let expect = |is_so: bool, key, found: &str, expected: &str| match is_so {
+            true => Ok(()),
+            false => Err(Error::value(key, found, expected)),
+        };
+        let is_alone = self.is_encoder_only();
+        let alone = "no section of a language model, which cannot read a dual encoder yet";
+        expect(is_alone, "dual_encoder", "a section", alone)?;
+        let is_next = self.objective.task == EncoderTask::NextEvent;
+        let next = "`next-event` with a [dual_encoder]";
+        expect(is_next, "objective.task", "masked", next)?;
+        if !matches!(self.objective.item_loss, ItemLoss::InBatchSoftmax { .. }) {
+            return Err(Self::not_in_batch());
+        }
+        let is_whole = self.objective.workers == 1;
+        let whole = "1 with a [dual_encoder], whose negatives are those of the whole batch";
+        expect(is_whole, "objective.workers", "several", whole)?;
+        let slides = self.data.stride > 0;
+        let sliding = "at least 1 with a [dual_encoder], which predicts the last event of a window";
+        expect(slides, "data.stride", "0", sliding)?;
+        let is_learned = self.encoder.positions == Positions::Learned;
+        let learned = "`learned` with a [dual_encoder]: counted from the latest event";
+        expect(is_learned, "encoder.positions", "rotary", learned)?;
+        let modalities = &self.encoder.modalities;
+        let even = modalities.iter().all(|modality| modality.weight == 1.0);
+        let weights = "1 with a [dual_encoder], which predicts events as a whole";
+        expect(even, "encoder.modalities.weight", "another", weights)?;
+        let n = dual.n_embeddings;
+        expect(n > 0, "dual_encoder.n_embeddings", "0", "at least 1")?;
+        let labels = "one or more of the modalities, but `rating`, which an item has from a person";
+        expect(
+            !dual.labels.is_empty(),
+            "dual_encoder.labels",
+            "none",
+            labels,
+        )?;
+        for label in &dual.labels {
+            let is_modality = modalities.iter().any(|modality| modality.name == *label);
+            let is_label = is_modality && ModalityKind::named(label)? != ModalityKind::Rating;
+            expect(is_label, "dual_encoder.labels", label, labels)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn not_in_batch() -> Error {
+        let expected = "`in-batch-softmax` with a [dual_encoder]";
+        Error::value("objective.item_loss", "another", expected)
+    }
+}
+
+/// A share of something.
+fn from_0_to_1(key: &'static str, value: f64) -> Result<(), Error> {
+    match (0.0..=1.0).contains(&value) {
+        true => Ok(()),
+        false => Err(Error::value(key, value, "from 0 to 1")),
     }
 }
 
@@ -604,6 +690,9 @@ mod tests {
             let device = Device::flex();
             let llm = llm::LanguageModelConfig::new(17, 8, 2, 2, 1, 4, 12).init(&device);
             let encoder = config.encoder.init(&device);
+            if let Some(dual) = &config.dual_encoder {
+                dual.init(&config.encoder, &device);
+            }
             if let Ok(language) = config.language() {
                 llm_fusion::UserLlmConfig::new(language.fusion.clone())
                     .with_perceiver(language.perceiver.cloned())
@@ -616,6 +705,63 @@ mod tests {
             n += 1;
         }
         assert!(n > 0, "no run was read");
+    }
+
+    fn dual(patches: &[&str]) -> Result<RunConfig, Error> {
+        let patches: Vec<String> = patches.iter().map(ToString::to_string).collect();
+        RunConfig::from_toml(&toy::dual(&[]).to_toml(), "run.toml", &patches)
+    }
+
+    #[test]
+    fn what_a_dual_encoder_does_not_read_cannot_say_otherwise() {
+        dual(&[]).unwrap();
+        for (patch, expected) in [
+            (
+                "objective.workers=2",
+                "`objective.workers` = several: expected 1",
+            ),
+            ("data.stride=0", "`data.stride` = 0: expected at least 1"),
+            (
+                "encoder.positions=rotary",
+                "`encoder.positions` = rotary: expected `learned`",
+            ),
+            (
+                "objective.popularity=0.5",
+                "`objective.popularity` = 0.5: expected 1",
+            ),
+            ("dual_encoder.labels=[]", "`dual_encoder.labels` = none"),
+            (
+                "dual_encoder.labels=[\"rating\"]",
+                "`dual_encoder.labels` = rating",
+            ),
+            (
+                "dual_encoder.labels=[\"price\"]",
+                "`dual_encoder.labels` = price",
+            ),
+            (
+                "dual_encoder.n_embeddings=0",
+                "`dual_encoder.n_embeddings` = 0",
+            ),
+            (
+                "objective.item_loss={ softmax = { label_smoothing = 0.0 } }",
+                "expected `in-batch-softmax`",
+            ),
+            (
+                "objective.task={ masked = { probability = 0.2, last_only = 0.1 } }",
+                "`objective.task` = masked: expected `next-event`",
+            ),
+            (
+                "llm.model=toy",
+                "`dual_encoder` = a section: expected no section",
+            ),
+            (
+                "dual_encoder.n_embedings=2",
+                "did you mean `dual_encoder.n_embeddings`?",
+            ),
+        ] {
+            let message = dual(&[patch]).unwrap_err().to_string();
+            assert!(message.contains(expected), "{patch}: {message}");
+        }
     }
 
     #[test]

@@ -6,10 +6,10 @@ use llm::ranking::{BeamConfig, CachedReader, Normalisation, ReadForest, TokenFor
 use llm::{LanguageModel, Tokenizer};
 use llm_fusion::UserLlm;
 use serde::{Deserialize, Serialize};
-use user_encoder::UserEncoder;
+use user_encoder::{DualEncoder, UserEncoder};
 
 use crate::metrics::{Figure, mrr, ndcg_at, rank, recall_at};
-use crate::ranking::{RankingConfig, left_out, rank_targets};
+use crate::ranking::{RankItems, Ranking, RankingConfig, left_out, rank_targets};
 use crate::recommend::top;
 use crate::tune::{Tasks, Trunks, guess_genres, rank_titles};
 use crate::{Error, Monitor, Prepared, RunConfig};
@@ -187,16 +187,7 @@ pub fn encoder(
     encoder: &UserEncoder,
     device: &Device,
 ) -> Answered {
-    let split = prepared.split();
-    let users = prepared.test_users.iter();
-    let questions: Vec<_> = users.filter_map(|&user| split.test(user)).collect();
-    let batch_size = config.evaluation.batch_size;
-    let how = RankingConfig {
-        exclude_seen: config.evaluation.exclude_seen,
-        batch_size,
-        k: K,
-    };
-    let ranking = rank_targets(prepared, encoder, &questions, how, device);
+    let ranking = ranked(prepared, config, encoder, device);
     let genre_head = config
         .encoder
         .modalities
@@ -204,12 +195,9 @@ pub fn encoder(
         .position(|modality| modality.name == "genres");
     let mut genres = Vec::new();
     if let Some(head) = genre_head {
-        for questions in questions.chunks(batch_size) {
-            let latest: Vec<&[Event]> = questions
-                .iter()
-                .map(|(history, _)| prepared.batcher.latest(history))
-                .collect();
-            let logits = encoder.next_event_logits(&prepared.batcher.batch(&latest, device), head);
+        let histories = Questions::new(prepared).histories;
+        for histories in histories.chunks(config.evaluation.batch_size) {
+            let logits = encoder.next_event_logits(&prepared.latest(histories, device), head);
             let [batch, vocab_size] = logits.dims();
             let best = logits
                 .slice([0..batch, 2..vocab_size])
@@ -224,6 +212,40 @@ pub fn encoder(
         ranks: Some(ranking.ranks),
         genres: genre_head.is_some().then_some(genres),
     }
+}
+
+/// The similarities of the dual encoder.
+pub fn dual_encoder(
+    prepared: &Prepared,
+    config: &RunConfig,
+    encoder: &DualEncoder,
+    device: &Device,
+) -> Answered {
+    let ranking = ranked(prepared, config, encoder, device);
+    Answered {
+        name: "dual encoder, its similarities".into(),
+        recommended: ranking.best,
+        ranks: Some(ranking.ranks),
+        genres: None,
+    }
+}
+
+/// The whole catalogue after the test users' histories.
+fn ranked(
+    prepared: &Prepared,
+    config: &RunConfig,
+    encoder: &dyn RankItems,
+    device: &Device,
+) -> Ranking {
+    let split = prepared.split();
+    let users = prepared.test_users.iter();
+    let questions: Vec<_> = users.filter_map(|&user| split.test(user)).collect();
+    let how = RankingConfig {
+        exclude_seen: config.evaluation.exclude_seen,
+        batch_size: config.evaluation.batch_size,
+        k: K,
+    };
+    rank_targets(prepared, encoder, &questions, how, device)
 }
 
 /// The language model that reads the history as text.

@@ -10,6 +10,7 @@ mod added_items;
 pub mod backend;
 mod checkpoint;
 mod config;
+mod dual;
 pub mod efficiency;
 pub mod embed;
 
@@ -37,6 +38,7 @@ pub use config::{
     DataConfig, EvaluationConfig, LanguageSections, LlmConfig, ModalityKind, ObjectiveConfig,
     PromptConfig, RunConfig, TrainingConfig, TuningConfig,
 };
+pub use dual::pretrain_dual;
 pub use error::Error;
 pub use events::EventBatcher;
 pub use monitor::{Dashboard, Monitor, Silent, Terminal};

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use datasets::{Dataset, Event, LeaveOneOut};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
-use user_encoder::{UserEncoder, UserEncoderConfig};
+use user_encoder::{DualEncoder, DualEncoderConfig, EventBatch, UserEncoder, UserEncoderConfig};
 
 use crate::{Error, EventBatcher, RunConfig};
 
@@ -64,6 +64,12 @@ impl Prepared {
         LeaveOneOut::new(&self.dataset)
     }
 
+    /// A batch of the latest events of each history, as many as the encoder reads.
+    pub(crate) fn latest(&self, histories: &[&[Event]], device: &Device) -> EventBatch {
+        let latest = histories.iter().map(|history| self.batcher.latest(history));
+        self.batcher.batch(&latest.collect::<Vec<_>>(), device)
+    }
+
     /// A fresh encoder of this run.
     ///
     /// Its weights are drawn here: burn would draw them at their first use, each copy of the
@@ -78,6 +84,11 @@ impl Prepared {
         let encoder = self.encoder.init(device);
         encoder.visit(&mut Draw);
         encoder
+    }
+
+    /// A fresh dual encoder of this run.
+    pub fn new_dual_encoder(&self, config: &DualEncoderConfig, device: &Device) -> DualEncoder {
+        config.init(&self.encoder, device)
     }
 
     /// The genre that most events of a history have; of equals, the one that came up last.

@@ -12,11 +12,10 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use user_encoder::{NegativeSampler, NextEventObjective, UserEncoder, seed_dropout};
 
-use crate::metrics::ndcg_at;
 use crate::prepared::sample;
-use crate::ranking::{RankingConfig, rank_targets};
+use crate::ranking::{RankItems, RankingConfig, validation_ndcg};
 use crate::train::{Objective, Outcome, Session, Stage, mix, train};
-use crate::{Error, EventBatcher, ObjectiveConfig, Prepared, RunConfig, TrainingConfig};
+use crate::{Error, ObjectiveConfig, Prepared, RunConfig, TrainingConfig};
 
 /// Pretrain an encoder.
 ///
@@ -92,11 +91,7 @@ impl<'a> NextEvent<'a> {
             workers: (0..n_threads).map(|_| one_thread()).collect(),
             validation_users: sample(&users, validation_users, config.seed),
             batch_size,
-            ranking: RankingConfig {
-                exclude_seen: config.evaluation.exclude_seen,
-                batch_size: config.evaluation.batch_size,
-                k: 0,
-            },
+            ranking: RankingConfig::validation(config),
             seed: config.seed,
         }
     }
@@ -177,39 +172,19 @@ impl Objective<UserEncoder> for NextEvent<'_> {
     }
 
     fn validate(&mut self, encoder: &UserEncoder) -> f64 {
-        let split = self.split;
         let device = self.device.clone().without_autodiff();
-        let users = self.validation_users.iter();
-        let questions: Vec<_> = users.filter_map(|&user| split.validation(user)).collect();
-        let ranking = rank_targets(self.prepared, encoder, &questions, self.ranking, &device);
-        let ranks = ranking.ranks.into_iter();
-        ranks.map(|rank| ndcg_at(Some(rank), 10)).sum::<f64>() / questions.len() as f64
+        validation_ndcg(
+            self.prepared,
+            encoder,
+            &self.validation_users,
+            self.ranking,
+            &device,
+        )
     }
 
     fn validation_name(&self) -> &'static str {
         "ndcg@10"
     }
-}
-
-/// Score of every item of the catalogue to come next.
-///
-/// # Shapes
-///
-/// - output: `[histories, items]`
-pub(crate) fn item_logits(
-    prepared: &Prepared,
-    encoder: &UserEncoder,
-    histories: &[&[Event]],
-    device: &Device,
-) -> Tensor<2> {
-    let latest: Vec<&[Event]> = histories
-        .iter()
-        .map(|history| prepared.batcher.latest(history))
-        .collect();
-    let events = prepared.batcher.batch(&latest, device);
-    let logits = encoder.next_event_logits(&events, 0);
-    let [batch, vocab_size] = logits.dims();
-    logits.slice([0..batch, EventBatcher::first_item()..vocab_size])
 }
 
 /// Probability of every item of the catalogue to come next, one row per history.
@@ -219,7 +194,7 @@ pub(crate) fn item_scores(
     histories: &[&[Event]],
     device: &Device,
 ) -> Vec<Vec<f32>> {
-    let logits = item_logits(prepared, encoder, histories, device);
+    let logits = encoder.item_logits(prepared, histories, device);
     let [_, n_items] = logits.dims();
     let scores = softmax(logits, 1).into_data().convert::<f32>();
     let scores: Vec<f32> = scores
@@ -237,7 +212,7 @@ pub(crate) fn seen(history: &[Event]) -> Vec<usize> {
 }
 
 /// How often each item occurs in the training part.
-fn counts(prepared: &Prepared) -> Vec<usize> {
+pub(crate) fn counts(prepared: &Prepared) -> Vec<usize> {
     let split = prepared.split();
     let mut counts = vec![0; prepared.dataset.catalogue.len()];
     for user in 0..prepared.dataset.histories.len() {

@@ -1,15 +1,66 @@
 //! Where the true next item stands among all items, for any number of people.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use datasets::{Event, ItemIndex};
-use user_encoder::UserEncoder;
+use user_encoder::{DualEncoder, UserEncoder};
 
-use crate::Prepared;
-use crate::metrics::rank;
-use crate::pretrain::{item_logits, seen};
+use crate::metrics::{ndcg_at, rank};
+use crate::pretrain::seen;
 use crate::recommend::top;
+use crate::{EventBatcher, Prepared, RunConfig};
 
-/// What the encoder's item head makes of some histories.
+/// An encoder that ranks the whole catalogue.
+pub trait RankItems {
+    /// Score of every item of the catalogue to come next, up to a constant the logarithm of its
+    /// probability.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[histories, items]`
+    fn item_logits(
+        &self,
+        prepared: &Prepared,
+        histories: &[&[Event]],
+        device: &Device,
+    ) -> Tensor<2>;
+}
+
+impl RankItems for UserEncoder {
+    fn item_logits(
+        &self,
+        prepared: &Prepared,
+        histories: &[&[Event]],
+        device: &Device,
+    ) -> Tensor<2> {
+        let logits = self.next_event_logits(&prepared.latest(histories, device), 0);
+        let [batch, vocab_size] = logits.dims();
+        logits.slice([0..batch, EventBatcher::first_item()..vocab_size])
+    }
+}
+
+impl RankItems for DualEncoder {
+    fn item_logits(
+        &self,
+        prepared: &Prepared,
+        histories: &[&[Event]],
+        device: &Device,
+    ) -> Tensor<2> {
+        let items: Vec<Event> = (0..prepared.dataset.catalogue.len())
+            .map(|item| Event {
+                item: item as ItemIndex,
+                // Not a part of the label, see `RunConfig`.
+                rating: f32::NAN,
+                timestamp: 0,
+            })
+            .collect();
+        let items: Vec<&[Event]> = items.iter().map(std::slice::from_ref).collect();
+        let labels = self.label_embeddings(&prepared.batcher.batch(&items, device));
+        let users = self.user_embeddings(&prepared.latest(histories, device));
+        self.scores(users, labels)
+    }
+}
+
+/// What an encoder makes of some histories.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ranking {
     /// Rank of each target, from 1, among all items of the catalogue; [`rank`] says how equals
@@ -30,7 +81,34 @@ pub struct RankingConfig {
     pub k: usize,
 }
 
-/// Rank the whole catalogue after each history by the encoder's item head.
+impl RankingConfig {
+    /// As the contenders are compared, without lists.
+    pub(crate) fn validation(config: &RunConfig) -> Self {
+        Self {
+            exclude_seen: config.evaluation.exclude_seen,
+            batch_size: config.evaluation.batch_size,
+            k: 0,
+        }
+    }
+}
+
+/// Mean NDCG@10 of the validation events of these users.
+pub(crate) fn validation_ndcg(
+    prepared: &Prepared,
+    encoder: &dyn RankItems,
+    users: &[usize],
+    config: RankingConfig,
+    device: &Device,
+) -> f64 {
+    let split = prepared.split();
+    let users = users.iter();
+    let questions: Vec<_> = users.filter_map(|&user| split.validation(user)).collect();
+    let ranks = rank_targets(prepared, encoder, &questions, config, device).ranks;
+    let gains = ranks.iter().map(|&rank| ndcg_at(Some(rank), 10));
+    gains.sum::<f64>() / questions.len() as f64
+}
+
+/// Rank the whole catalogue after each history by an encoder.
 ///
 /// A batch's scores leave the device once, as one tile `[batch_size, items]`. A target's rank is a
 /// count over its row and nothing is sorted, so that reading the histories is what takes the time.
@@ -40,7 +118,7 @@ pub struct RankingConfig {
 /// Panics if `batch_size` is 0.
 pub fn rank_targets(
     prepared: &Prepared,
-    encoder: &UserEncoder,
+    encoder: &dyn RankItems,
     questions: &[(&[Event], &Event)],
     config: RankingConfig,
     device: &Device,
@@ -48,7 +126,7 @@ pub fn rank_targets(
     let mut ranking = Ranking::default();
     for questions in questions.chunks(config.batch_size) {
         let histories: Vec<&[Event]> = questions.iter().map(|(history, _)| *history).collect();
-        let logits = item_logits(prepared, encoder, &histories, device);
+        let logits = encoder.item_logits(prepared, &histories, device);
         let [_, n_items] = logits.dims();
         let scores = logits.into_data().convert::<f32>();
         let scores = scores.as_slice::<f32>().expect("converted to f32");

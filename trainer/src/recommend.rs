@@ -24,9 +24,9 @@ use burn::tensor::{Device, Tensor};
 use datasets::{Event, ItemIndex};
 use llm::ranking::{BeamConfig, Ranked};
 use llm_fusion::{Trunk, UserLlm};
-use user_encoder::UserEncoder;
 
-use crate::pretrain::{item_logits, seen};
+use crate::pretrain::seen;
+use crate::ranking::RankItems;
 use crate::tune::{Task, Tasks, ask, shared_trunk};
 use crate::{Error, Prepared, RunConfig, TuningConfig};
 
@@ -72,16 +72,16 @@ pub trait Recommend {
     fn batch_size(&self) -> usize;
 }
 
-/// The user encoder's own item head.
+/// An encoder by itself, without a language model.
 pub struct EncoderRecommender<'a> {
     prepared: &'a Prepared,
-    encoder: &'a UserEncoder,
+    encoder: &'a dyn RankItems,
     device: Device,
 }
 
 impl<'a> EncoderRecommender<'a> {
     /// Recommend by this encoder, which is on this device.
-    pub fn new(prepared: &'a Prepared, encoder: &'a UserEncoder, device: &Device) -> Self {
+    pub fn new(prepared: &'a Prepared, encoder: &'a dyn RankItems, device: &Device) -> Self {
         Self {
             prepared,
             encoder,
@@ -92,7 +92,9 @@ impl<'a> EncoderRecommender<'a> {
 
 impl Recommend for EncoderRecommender<'_> {
     fn recommend(&self, histories: &[&[Event]], wanted: &Wanted) -> Vec<Vec<Recommendation>> {
-        let logits = item_logits(self.prepared, self.encoder, histories, &self.device);
+        let logits = self
+            .encoder
+            .item_logits(self.prepared, histories, &self.device);
         let [_, n_items] = logits.dims();
         let scores = log_likelihoods(logits, self.prepared.n_trained_items());
         let scores = scores.into_data().convert::<f32>();

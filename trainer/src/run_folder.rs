@@ -13,8 +13,9 @@ use llm::load::LoadedModel;
 use llm_fusion::{UserLlm, UserLlmConfig, trained_parameters};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use user_encoder::UserEncoder;
+use user_encoder::{DualEncoder, DualEncoderConfig, UserEncoder};
 
+use crate::added_items::ITEM;
 use crate::checkpoint::{Checkpoints, hex};
 use crate::events::vocabulary;
 use crate::results::Training;
@@ -218,31 +219,45 @@ impl RunFolder {
         )
     }
 
-    /// Keep the pretrained encoder.
+    /// Keep the pretrained encoder, of whichever kind the run is about.
     ///
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn save_encoder(&self, encoder: &UserEncoder) -> Result<(), Error> {
+    pub fn save_encoder(&self, encoder: &impl Module) -> Result<(), Error> {
         let path = self.path.join(ENCODER);
         let saved = encoder.save_into(&mut Self::save_to(&path));
         saved.map_err(|error| Self::unwritable(&path, &error.to_string()))
     }
 
-    /// The pretrained encoder, if there is one, with rows for the items added to `prepared`.
+    /// The pretrained encoder, with rows for the items added to `prepared`.
     ///
     /// # Errors
     ///
-    /// If its file does not fit the config.
+    /// If there is none, or its file does not fit the config.
     pub fn load_encoder(&self, prepared: &Prepared, device: &Device) -> Result<UserEncoder, Error> {
-        Ok(prepared.add_rows(self.load_trained_encoder(prepared, device)?))
+        let mut encoder = self.load_into(prepared.new_encoder(device))?;
+        prepared.add_rows(&mut encoder.embedding.modalities[ITEM]);
+        Ok(encoder)
     }
 
-    fn load_trained_encoder(
+    /// The pretrained dual encoder, with rows for the items added to `prepared`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or its file does not fit the config.
+    pub fn load_dual_encoder(
         &self,
+        config: &DualEncoderConfig,
         prepared: &Prepared,
         device: &Device,
-    ) -> Result<UserEncoder, Error> {
+    ) -> Result<DualEncoder, Error> {
+        let mut encoder = self.load_into(prepared.new_dual_encoder(config, device))?;
+        prepared.add_rows(&mut encoder.modalities[ITEM]);
+        Ok(encoder)
+    }
+
+    fn load_into<M: Module>(&self, mut encoder: M) -> Result<M, Error> {
         let path = self.path.join(ENCODER);
         if !path.exists() {
             return Err(Error::RunFolder {
@@ -250,7 +265,6 @@ impl RunFolder {
                 reason: "is not there; `user-llm pretrain` makes it".into(),
             });
         }
-        let mut encoder = prepared.new_encoder(device);
         let result = encoder.load_from(&mut SafetensorsStore::from_file(&path));
         match result {
             Ok(result) if result.errors.is_empty() && result.unused.is_empty() => Ok(encoder),
@@ -314,7 +328,7 @@ impl RunFolder {
             }
             _ => {}
         }
-        let encoder = self.load_trained_encoder(prepared, &llm.device())?;
+        let encoder = self.load_into(prepared.new_encoder(&llm.device()))?;
         let language = config.language()?;
         let fused =
             UserLlmConfig::new(language.fusion.clone()).with_perceiver(language.perceiver.cloned());
@@ -327,7 +341,7 @@ impl RunFolder {
             Ok(result) if result.unused.is_empty() && result.applied.len() == expected => {
                 // Adapters are merged once, instead of in every forward pass.
                 let mut model = model.valid().materialize();
-                model.encoder = prepared.add_rows(model.encoder);
+                prepared.add_rows(&mut model.encoder.embedding.modalities[ITEM]);
                 Ok(model)
             }
             Ok(result) => Err(unfit(

@@ -89,16 +89,7 @@ impl UserEncoderConfig {
     /// Panics if there is no modality, if `n_heads` does not divide `d_model`, or if rotary
     /// positions meet heads of odd width.
     pub fn init(&self, device: &Device) -> UserEncoder {
-        assert!(
-            !self.modalities.is_empty(),
-            "`encoder.modalities` must name at least one"
-        );
-        assert!(
-            self.n_heads > 0 && self.d_model.is_multiple_of(self.n_heads),
-            "`encoder.n_heads` = {} must divide `encoder.d_model` = {}",
-            self.n_heads,
-            self.d_model
-        );
+        let block = self.block();
         let d_head = self.d_model / self.n_heads;
         let is_rotary = self.positions == Positions::Rotary;
         assert!(
@@ -108,14 +99,6 @@ impl UserEncoderConfig {
         let small = Initializer::Normal {
             mean: 0.0,
             std: 0.02,
-        };
-        let block = BlockConfig {
-            d_model: self.d_model,
-            d_ff: self.d_ff,
-            n_heads: self.n_heads,
-            norm: self.norm,
-            feed_forward: self.feed_forward,
-            dropout: self.dropout,
         };
         let is_causal = self.attention == AttentionKind::Causal;
         UserEncoder {
@@ -143,6 +126,48 @@ impl UserEncoderConfig {
             attention: self.attention,
             max_length: self.max_length,
             n_heads: self.n_heads,
+        }
+    }
+}
+
+impl UserEncoderConfig {
+    /// The figures of every block.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no modality, or if `n_heads` does not divide `d_model`.
+    pub(crate) fn block(&self) -> BlockConfig {
+        assert!(
+            !self.modalities.is_empty(),
+            "`encoder.modalities` must name at least one"
+        );
+        assert!(
+            self.n_heads > 0 && self.d_model.is_multiple_of(self.n_heads),
+            "`encoder.n_heads` = {} must divide `encoder.d_model` = {}",
+            self.n_heads,
+            self.d_model
+        );
+        BlockConfig {
+            d_model: self.d_model,
+            d_ff: self.d_ff,
+            n_heads: self.n_heads,
+            norm: self.norm,
+            feed_forward: self.feed_forward,
+            dropout: self.dropout,
+        }
+    }
+}
+
+impl Similarity {
+    /// What the scores of queries and rows of a table are the products of.
+    ///
+    /// # Shapes
+    ///
+    /// - queries, table, outputs: `[_, d]`
+    pub(crate) fn sides(self, queries: Tensor<2>, table: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        match self {
+            Self::Dot => (queries, table),
+            Self::Cosine { temperature } => (direction(queries) / temperature, direction(table)),
         }
     }
 }
@@ -355,12 +380,7 @@ impl UserEncoder {
         assert_shape!(hidden, [_, self.d_model()]);
         let table = self.embedding.modalities[modality].table.weight.val();
         let queries = self.heads[modality].forward(hidden);
-        match self.similarity {
-            Similarity::Dot => (queries, table),
-            Similarity::Cosine { temperature } => {
-                (direction(queries) / temperature, direction(table))
-            }
-        }
+        self.similarity.sides(queries, table)
     }
 
     /// The device of the parameters.

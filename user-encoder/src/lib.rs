@@ -33,6 +33,7 @@
 mod attention;
 mod batch;
 mod block;
+mod dual;
 mod embedding;
 mod encoder;
 mod noise;
@@ -43,6 +44,7 @@ mod softmax;
 pub use attention::AttentionKind;
 pub use batch::{EventBatch, PADDING, PackedEvents, UNKNOWN};
 pub use block::{EncoderBlock, FeedForward, FeedForwardKind, Norm, NormKind};
+pub use dual::{DualEncoder, DualEncoderConfig};
 pub use embedding::{EventEmbedding, Modality, ModalityConfig};
 pub use encoder::{EncoderState, Positions, Similarity, UserEncoder, UserEncoderConfig};
 pub use noise::{Dropout, seed_dropout};

@@ -2,7 +2,7 @@
 //! events are predicted from both sides.
 
 use burn::tensor::activation::{log_sigmoid, log_softmax};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Bool, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{EventBatch, PADDING, PackedEvents};
@@ -27,6 +27,14 @@ pub enum ItemLoss {
     SampledSoftmax {
         /// Items drawn per step, for all its events.
         negatives: usize,
+    },
+    /// Cross-entropy over the targets of the batch, each row's own against those of the others: a
+    /// matrix of all rows by all, so for windows of one target each.
+    InBatchSoftmax {
+        /// Whether the others' logits are corrected by the logarithm of how often their items are
+        /// expected in the batch, as the sampler has it: without, the popular are punished for
+        /// being there often ([Yi et al.](https://doi.org/10.1145/3298689.3346996)).
+        log_q: bool,
     },
     /// Binary cross-entropy of target against sampled items: with one negative SASRec's own loss;
     /// with many and a calibration that of [gSASRec](https://arxiv.org/abs/2308.07192).
@@ -171,6 +179,12 @@ impl NextEventObjective {
             ItemLoss::SampledSoftmax { negatives } if modality == 0 => {
                 self.sampled_softmax(queries, table, targets, negatives)
             }
+            ItemLoss::InBatchSoftmax { log_q } if modality == 0 => {
+                let [n, _] = targets.dims();
+                let rows = table.select(0, targets.clone().reshape([n]));
+                let scores = queries.matmul(rows.transpose());
+                in_batch_softmax(scores, targets, log_q.then_some(&self.sampler))
+            }
             ItemLoss::BinaryCrossEntropy {
                 negatives,
                 calibration,
@@ -193,17 +207,12 @@ impl NextEventObjective {
     ) -> Tensor<1> {
         let device = queries.device();
         let drawn = self.sampler.draw(negatives);
-        let expected = |id: u32| (negatives as f64 * self.sampler.probability(id)).ln() as f32;
-        let of_drawn: Vec<f32> = drawn.iter().map(|&id| expected(id)).collect();
-        let of_drawn = Tensor::<2>::from_data(TensorData::new(of_drawn, [1, negatives]), &device);
+        let log_expected = self.sampler.log_expected(&drawn, &device);
         let drawn = ids(&drawn, &device);
         let hits = targets.clone().equal(drawn.clone().unsqueeze_dim(0));
-        // Never among the drawn, so it stands for itself alone.
         let target = score(queries.clone(), table.clone(), targets);
-        let others = queries.matmul(table.select(0, drawn).transpose()) - of_drawn;
-        let others = others.mask_fill(hits, -1e4);
-        let likelihood = log_softmax(Tensor::cat(vec![target, others], 1), 1);
-        -likelihood.narrow(1, 0, 1).mean()
+        let others = queries.matmul(table.select(0, drawn).transpose()) - log_expected;
+        against_others(target, others, hits)
     }
 
     fn binary_cross_entropy(
@@ -236,6 +245,42 @@ impl NextEventObjective {
         let others = log_sigmoid(-others).mask_fill(hits, 0.0);
         -(log_sigmoid(target) * power + others.sum_dim(1)).mean() / (1 + negatives) as f64
     }
+}
+
+/// Cross-entropy of each row's own target against those of other rows, but for the same item.
+///
+/// # Shapes
+///
+/// - scores: `[n, n]`, its own on the diagonal
+/// - items: `[n, 1]`
+pub(crate) fn in_batch_softmax(
+    scores: Tensor<2>,
+    items: Tensor<2, Int>,
+    log_q: Option<&NegativeSampler>,
+) -> Tensor<1> {
+    let ([n, _], device) = (scores.dims(), scores.device());
+    let target = (scores.clone() * Tensor::eye(n, &device)).sum_dim(1);
+    let others = match log_q {
+        None => scores,
+        Some(sampler) => {
+            let ids: Vec<u32> = items.to_data().iter::<u32>().collect();
+            scores - sampler.log_expected(&ids, &device)
+        }
+    };
+    against_others(target, others, items.clone().equal(items.transpose()))
+}
+
+/// Cross-entropy of each row's target against others, whose logits are corrected by how often they
+/// are expected. The target is never among them (`hits` are left out): it stands for itself alone.
+///
+/// # Shapes
+///
+/// - target: `[n, 1]`
+/// - others, hits: `[n, m]`
+fn against_others(target: Tensor<2>, others: Tensor<2>, hits: Tensor<2, Bool>) -> Tensor<1> {
+    let others = others.mask_fill(hits, -1e4);
+    let likelihood = log_softmax(Tensor::cat(vec![target, others], 1), 1);
+    -likelihood.narrow(1, 0, 1).mean()
 }
 
 /// Positions of the events that are masked, row by row.
@@ -536,8 +581,10 @@ mod tests {
             },
             ..softmax_objective()
         };
-        // Everybody's items count up; where they begin is another's.
-        let rows: Vec<Vec<i64>> = (2..8).map(|from| (from..from + 6).collect()).collect();
+        // Everybody's items count up, in a ring of 11; where they begin is another's.
+        let rows: Vec<Vec<i64>> = (0..11)
+            .map(|from| (from..from + 6).map(|at| 2 + at % 11).collect())
+            .collect();
         let rows: Vec<&[i64]> = rows.iter().map(|row| &row[..]).collect();
         let batch: PackedEvents = events(&rows, 6, &device).into();
         let mut optimizer: ModuleOptimizer = AdamWConfig::new().init();
@@ -550,7 +597,8 @@ mod tests {
         let asked = events(&histories, 5, &Device::flex());
         let next = encoder.valid().next_event_logits(&asked, 0).argmax(1);
         let next: Vec<i64> = next.into_data().iter::<i64>().collect();
-        assert_eq!(next, [7, 8, 9, 10, 11, 12]);
+        let expected: Vec<i64> = rows.iter().map(|row| row[5]).collect();
+        assert_eq!(next, expected);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Where negatives come from.
 
+use burn::tensor::{Device, Tensor, TensorData};
+
 use crate::batch::UNKNOWN;
 use crate::noise::uniform;
 
@@ -52,6 +54,15 @@ impl NegativeSampler {
             })
             .map(|item| item as u32 + FIRST_ITEM)
             .collect()
+    }
+
+    /// Logarithm of how often each of these ids is expected among as many draws as they are:
+    /// `[1, n]`.
+    pub(crate) fn log_expected(&self, ids: &[u32], device: &Device) -> Tensor<2> {
+        let n = ids.len();
+        let expected = |&id: &u32| (n as f64 * self.probability(id)).ln() as f32;
+        let expected: Vec<f32> = ids.iter().map(expected).collect();
+        Tensor::from_data(TensorData::new(expected, [1, n]), device)
     }
 
     /// Probability of an id in one draw.

@@ -203,6 +203,33 @@ fn what_is_recommended_was_not_seen_and_comes_once() {
 }
 
 #[test]
+fn every_kind_of_encoder_is_ranked_alike_in_batches_of_1_and_256() {
+    let _alone = toy::alone();
+    let device = Device::flex();
+    let rows = |batch_size: usize| {
+        let size = format!("evaluation.batch_size={batch_size}");
+        let masked = toy::config(&[
+            &size,
+            "encoder.attention=bidirectional",
+            "objective.task={ masked = { probability = 0.3, last_only = 0.2 } }",
+        ]);
+        let dual = toy::dual(&[&size]);
+        let (prepared, dual_prepared) = (toy::prepared(&masked), toy::prepared(&dual));
+        device.seed(3);
+        let encoder = prepared.new_encoder(&device);
+        let two_towers = dual_prepared.new_dual_encoder(dual.dual_encoder().unwrap(), &device);
+        [
+            evaluate::encoder(&prepared, &masked, &encoder, &device),
+            evaluate::dual_encoder(&dual_prepared, &dual, &two_towers, &device),
+        ]
+        .map(|answered| (evaluate::score(&prepared, &answered), answered))
+    };
+    let one = rows(1);
+    assert!(one.iter().all(|(row, _)| row.recall_10.mean > 0.0));
+    assert_eq!(one, rows(256));
+}
+
+#[test]
 fn popularity_and_encoder_are_compared_without_a_language_model() {
     let _alone = toy::alone();
     let config = toy::encoder_only(&[]);

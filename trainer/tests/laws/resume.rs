@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, TensorData};
-use trainer::{Checkpoints, Outcome, RunConfig, Session, Silent, pretrain, tune};
+use trainer::{Checkpoints, Outcome, RunConfig, Session, Silent, pretrain, pretrain_dual, tune};
 
 use crate::toy::{self, StopAfter};
 
@@ -55,6 +55,26 @@ fn pretraining_n_steps_equals_half_of_them_a_stop_and_the_rest() {
     let prepared = toy::prepared(&config);
     assert_a_stop_changes_nothing(10, &[5, 1, 9], &mut |session| {
         let (encoder, outcome) = pretrain(&prepared, &config, &Device::flex(), session).unwrap();
+        (toy::parameters(&encoder), outcome)
+    });
+}
+
+#[test]
+fn pretraining_a_bidirectional_or_a_dual_encoder_resumes_bit_for_bit() {
+    let _alone = toy::alone();
+    let masked = toy::config(&[
+        "encoder.attention=bidirectional",
+        "objective.task={ masked = { probability = 0.3, last_only = 0.2 } }",
+    ]);
+    let prepared = toy::prepared(&masked);
+    assert_a_stop_changes_nothing(10, &[5], &mut |session| {
+        let (encoder, outcome) = pretrain(&prepared, &masked, &Device::flex(), session).unwrap();
+        (toy::parameters(&encoder), outcome)
+    });
+    let dual = toy::dual(&[]);
+    let prepared = toy::prepared(&dual);
+    assert_a_stop_changes_nothing(10, &[5], &mut |session| {
+        let (encoder, outcome) = pretrain_dual(&prepared, &dual, &Device::flex(), session).unwrap();
         (toy::parameters(&encoder), outcome)
     });
 }

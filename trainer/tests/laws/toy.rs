@@ -153,6 +153,24 @@ pub(crate) fn encoder_only(patches: &[&str]) -> RunConfig {
     }
 }
 
+/// The same people, for a dual encoder.
+pub(crate) fn dual(patches: &[&str]) -> RunConfig {
+    let patches: Vec<String> = patches.iter().map(ToString::to_string).collect();
+    let own = r#"
+[dual_encoder]
+labels = ["item", "genres"]
+n_fusion_layers = 1
+n_embeddings = 2
+"#;
+    let own = own.to_string() + &encoder_only(&[]).to_toml();
+    let first = [
+        "objective.item_loss={ in-batch-softmax = { log_q = true } }",
+        "objective.popularity=1.0",
+    ];
+    let patches = [&first.map(String::from)[..], &patches].concat();
+    RunConfig::from_toml(&own, "toy.toml", &patches).unwrap()
+}
+
 /// Films `A0` … `S18` with one or two of four genres; everybody's order is another.
 pub(crate) fn dataset() -> Dataset {
     let item = |n: u16| Item {
