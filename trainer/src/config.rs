@@ -676,9 +676,13 @@ mod tests {
 
     #[test]
     fn every_published_run_parses_and_its_modules_can_be_built() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let folders = [configs.clone(), configs.join("encoder/ml-1m")];
+        let entries = folders
+            .iter()
+            .flat_map(|folder| std::fs::read_dir(folder).unwrap());
         let mut n = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
+        for entry in entries {
             let path = entry.unwrap().path();
             if path.extension().is_none_or(|extension| extension != "toml") {
                 continue;
@@ -704,7 +708,7 @@ mod tests {
             );
             n += 1;
         }
-        assert!(n > 0, "no run was read");
+        assert!(n >= 7, "only {n} runs were read");
     }
 
     fn dual(patches: &[&str]) -> Result<RunConfig, Error> {

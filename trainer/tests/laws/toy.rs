@@ -162,7 +162,7 @@ labels = ["item", "genres"]
 n_fusion_layers = 1
 n_embeddings = 2
 "#;
-    let own = own.to_string() + &encoder_only(&[]).to_toml();
+    let own = encoder_only(&[]).to_toml() + own;
     let first = [
         "objective.item_loss={ in-batch-softmax = { log_q = true } }",
         "objective.popularity=1.0",
