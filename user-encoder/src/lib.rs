@@ -6,7 +6,9 @@
 //! position predicts every modality of the next event.
 //!
 //! Read in this order: [`EventBatch`] (what goes in), [`EventEmbedding`] (one vector per event),
-//! [`UserEncoder`] (the transformer), [`UserEncoder::next_event_loss`] (the objective).
+//! [`UserEncoder`] (the transformer), [`UserEncoder::next_event_loss`] (the objective). The same
+//! transformer is BERT4Rec's under [`AttentionKind::Bidirectional`]; the paper's other encoder is
+//! [`DualEncoder`].
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
