@@ -48,7 +48,7 @@ impl TuningStrategy {
     /// Freeze and unfreeze the model's parameters, and attach adapters where they are wanted.
     pub fn apply(self, model: UserLlm, lora: &LoraConfig) -> UserLlm {
         let fresh = group(r"^(projector|resampler|fusion)\.");
-        let encoder = group(r"^encoder\.(embedding|bos|mask|positions|dropout|transformer|norm)(\.|$)");
+        let encoder = group(r"^encoder\.(embedding|bos|mask|positions|dropout|blocks|norm)(\.|$)");
         let language_model = group(r"^llm\.");
         match self {
             Self::Full => {

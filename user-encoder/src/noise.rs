@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use burn::module::Module;
+use burn::module::{Flag, Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -23,16 +23,22 @@ pub fn seed_dropout(seed: u64) {
 #[derive(Module, Debug)]
 pub struct Dropout {
     probability: f64,
+    /// Cleared where the encoder is frozen while something else trains.
+    training: Param<Flag>,
 }
 
 impl Dropout {
     pub(crate) fn new(probability: f64) -> Self {
-        Self { probability }
+        Self {
+            probability,
+            training: Param::from_bool(true),
+        }
     }
 
-    /// Drop where the tensor is on a device that trains; elsewhere the input as it is.
+    /// Drop where this trains, on a device that does; elsewhere the input as it is.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        if self.probability == 0.0 || !x.device().is_autodiff() {
+        let trains = self.training.is_enabled() && x.device().is_autodiff();
+        if self.probability == 0.0 || !trains {
             return x;
         }
         let mask = TensorData::new(mask(x.shape().num_elements(), self.probability), x.shape());

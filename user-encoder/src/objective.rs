@@ -568,6 +568,25 @@ mod tests {
     }
 
     #[test]
+    fn the_loss_of_a_masked_event_is_that_of_its_prediction_alone() {
+        let device = Device::flex();
+        device.seed(3);
+        let config = tiny_config().with_attention(AttentionKind::Bidirectional);
+        let encoder = config.init(&device);
+        let objective = NextEventObjective {
+            task: EncoderTask::Masked {
+                probability: 0.5,
+                last_only: 1.0,
+            },
+            ..softmax_objective()
+        };
+        let loss = objective.loss(&encoder, &events(&[&[2, 3, 4, 9]], 4, &device).into());
+        let logits = encoder.next_event_logits(&events(&[&[2, 3, 4]], 3, &device), 0);
+        let expected: Vec<f32> = (-log_softmax(logits, 1)).into_data().iter().collect();
+        assert!((loss.values()[0] - expected[9]).abs() < 1e-5);
+    }
+
+    #[test]
     fn masked_events_of_a_sequence_are_learned_and_then_the_next_one_is_known() {
         let device = Device::flex().autodiff();
         device.seed(3);

@@ -34,31 +34,27 @@ const ADAPTERS: [&str; 8] = [
 ];
 
 /// All but `encoder.heads`, which predict events and have no part in an answer.
-const ENCODER: [&str; 24] = [
+const ENCODER: [&str; 20] = [
     "embedding.modalities.0.table.weight",
     "embedding.modalities.1.table.weight",
     "embedding.projection.weight",
     "embedding.projection.bias",
     "bos",
     "positions",
-    "transformer.layers.0.mha.query.weight",
-    "transformer.layers.0.mha.query.bias",
-    "transformer.layers.0.mha.key.weight",
-    "transformer.layers.0.mha.key.bias",
-    "transformer.layers.0.mha.value.weight",
-    "transformer.layers.0.mha.value.bias",
-    "transformer.layers.0.mha.output.weight",
-    "transformer.layers.0.mha.output.bias",
-    "transformer.layers.0.pwff.linear_inner.weight",
-    "transformer.layers.0.pwff.linear_inner.bias",
-    "transformer.layers.0.pwff.linear_outer.weight",
-    "transformer.layers.0.pwff.linear_outer.bias",
-    "transformer.layers.0.norm_1.gamma",
-    "transformer.layers.0.norm_1.beta",
-    "transformer.layers.0.norm_2.gamma",
-    "transformer.layers.0.norm_2.beta",
-    "norm.gamma",
-    "norm.beta",
+    "blocks.0.norm_attention.Layer.gamma",
+    "blocks.0.norm_attention.Layer.beta",
+    "blocks.0.attention.query_key_value.weight",
+    "blocks.0.attention.query_key_value.bias",
+    "blocks.0.attention.output.weight",
+    "blocks.0.attention.output.bias",
+    "blocks.0.norm_feed_forward.Layer.gamma",
+    "blocks.0.norm_feed_forward.Layer.beta",
+    "blocks.0.feed_forward.inner.weight",
+    "blocks.0.feed_forward.inner.bias",
+    "blocks.0.feed_forward.outer.weight",
+    "blocks.0.feed_forward.outer.bias",
+    "norm.Layer.gamma",
+    "norm.Layer.beta",
 ];
 
 const PERCEIVER_LAYER: [&str; 16] = [

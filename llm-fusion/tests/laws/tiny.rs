@@ -76,6 +76,7 @@ impl Tiny {
         .with_d_model(8)
         .with_n_heads(2)
         .with_n_layers(1)
+        .with_d_ff(32)
         .with_dropout_input(self.dropout)
         .init(device);
         let perceiver = PerceiverResamplerConfig::new(8)
