@@ -139,8 +139,9 @@ impl Objective<UserEncoder> for NextEvent<'_> {
         let this = &*self;
         let all = &all;
         let part = |at: usize, histories: Vec<&[Event]>| {
-            // A graph of its own: the parts would otherwise wait for each other at every parameter.
-            let encoder = encoder.clone().fork(&this.device);
+            // Leaves of its own: parts that share a graph would wait for each other at every
+            // operation. (`fork` makes them too, and leaves a node behind for each parameter.)
+            let encoder = encoder.valid().train();
             this.workers[at].install(|| {
                 seed_dropout(mix(mix(this.seed, step as u64), at as u64));
                 let loss = this.part_loss(&encoder, &histories, all);

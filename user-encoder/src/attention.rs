@@ -1,5 +1,6 @@
 //! Self-attention over slots, whole rows at once or the newest slots after a kept state.
 
+use crate::constant;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::softmax;
@@ -51,7 +52,8 @@ impl AttentionKind {
                 begin = end;
             }
         }
-        Tensor::from_data(TensorData::new(mask, [rows.len(), 1, slots, slots]), device)
+        let mask = TensorData::new(mask, [rows.len(), 1, slots, slots]);
+        Tensor::from_data(mask, &constant(device))
     }
 }
 
@@ -105,7 +107,7 @@ impl Rotation {
             sin.extend(angles(position).map(|a| -a.sin() as f32));
             sin.extend(angles(position).map(|a| a.sin() as f32));
         }
-        let shape = [1, 1, to - from, d_head];
+        let (shape, device) = ([1, 1, to - from, d_head], &constant(device));
         Self {
             cos: Tensor::from_data(TensorData::new(cos, shape), device),
             sin: Tensor::from_data(TensorData::new(sin, shape), device),

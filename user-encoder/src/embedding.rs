@@ -69,7 +69,8 @@ impl Modality {
         if values == 1 {
             return embedded;
         }
-        let real = ids.not_equal_scalar(PADDING).float().unsqueeze_dim::<4>(3);
+        let real = ids.inner().not_equal_scalar(PADDING).float();
+        let real = real.unsqueeze_dim::<4>(3);
         let count = real.clone().sum_dim(2).clamp_min(1.0);
         let sum = (embedded.reshape([batch, length, values, d_embedding]) * real).sum_dim(2);
         (sum / count).squeeze_dim::<3>(2)

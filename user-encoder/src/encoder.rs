@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::attention::{AttentionKind, AttentionState, Rotation, Span};
 use crate::batch::{EventBatch, PackedEvents};
 use crate::block::{BlockConfig, EncoderBlock, FeedForwardKind, Norm, NormKind};
+use crate::constant;
 use crate::embedding::{EventEmbedding, ModalityConfig};
 use crate::noise::Dropout;
 
@@ -446,7 +447,8 @@ impl UserEncoder {
         let later: Vec<bool> = (from..to)
             .flat_map(|query| (0..to).map(move |key| key > query))
             .collect();
-        let mask_attn = Tensor::from_data(TensorData::new(later, [1, 1, new, to]), &device);
+        let later = TensorData::new(later, [1, 1, new, to]);
+        let mask_attn = Tensor::from_data(later, &constant(&device));
         let span = Span::new(mask_attn, self.rotation(from, to, &device));
         for (block, kept) in self.blocks.iter().zip(&mut state.blocks) {
             hidden = block.forward_next(hidden, &span, kept);
@@ -478,7 +480,7 @@ impl UserEncoder {
         let [rows, n_slots, _] = slots.dims();
         let blanks: Vec<f32> = is_blank.into_iter().map(f32::from).collect();
         let blanks = TensorData::new(blanks, [rows, n_slots, 1]);
-        let blanks = Tensor::<3>::from_data(blanks, &slots.device());
+        let blanks = Tensor::<3>::from_data(blanks, &constant(&slots.device()));
         slots * (-blanks.clone() + 1.0) + blanks * self.blank()
     }
 

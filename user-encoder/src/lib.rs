@@ -53,3 +53,9 @@ pub use noise::{Dropout, seed_dropout};
 pub use objective::{EncoderTask, ItemLoss, NextEventLoss, NextEventObjective};
 pub use sampler::NegativeSampler;
 pub use softmax::softmax_cross_entropy;
+
+/// Where what is no parameter is made: autodiff keeps track even of what follows from constants
+/// alone, and burn 0.22.1 forgets it only bit by bit.
+pub(crate) fn constant(device: &burn::tensor::Device) -> burn::tensor::Device {
+    device.clone().without_autodiff()
+}

@@ -10,6 +10,8 @@ use burn::module::{Flag, Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
+use crate::constant;
+
 thread_local! {
     static NOISE: RefCell<StdRng> = RefCell::new(StdRng::seed_from_u64(0));
 }
@@ -42,7 +44,7 @@ impl Dropout {
             return x;
         }
         let mask = TensorData::new(mask(x.shape().num_elements(), self.probability), x.shape());
-        let mask = Tensor::from_data(mask, &x.device());
+        let mask = Tensor::from_data(mask, &constant(&x.device()));
         x * mask
     }
 }

@@ -6,6 +6,7 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{EventBatch, PADDING, PackedEvents};
+use crate::constant;
 use crate::encoder::UserEncoder;
 use crate::noise::uniform;
 use crate::sampler::NegativeSampler;
@@ -259,7 +260,7 @@ pub(crate) fn in_batch_softmax(
     log_q: Option<&NegativeSampler>,
 ) -> Tensor<1> {
     let ([n, _], device) = (scores.dims(), scores.device());
-    let target = (scores.clone() * Tensor::eye(n, &device)).sum_dim(1);
+    let target = (scores.clone() * Tensor::eye(n, &constant(&device))).sum_dim(1);
     let others = match log_q {
         None => scores,
         Some(sampler) => {

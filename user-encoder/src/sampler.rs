@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::batch::UNKNOWN;
+use crate::constant;
 use crate::noise::uniform;
 
 /// Draws items as negatives, by a probability that is known.
@@ -62,7 +63,7 @@ impl NegativeSampler {
         let n = ids.len();
         let expected = |&id: &u32| (n as f64 * self.probability(id)).ln() as f32;
         let expected: Vec<f32> = ids.iter().map(expected).collect();
-        Tensor::from_data(TensorData::new(expected, [1, n]), device)
+        Tensor::from_data(TensorData::new(expected, [1, n]), &constant(device))
     }
 
     /// Probability of an id in one draw.

@@ -106,10 +106,7 @@ fn a_new_item_is_recommended_to_those_who_like_its_genre_and_old_scores_stay() {
     random.embedding.modalities[0].append(Tensor::random([2, 6], distribution, &device));
     let recommender = EncoderRecommender::new(&extended, &random, &device);
     let by_chance = mean_ranks(&recommender, &extended, N_ITEMS);
-    assert!(
-        by_genre_0[0] < by_chance[0],
-        "{by_genre_0:?} {by_chance:?}"
-    );
+    assert!(by_genre_0[0] < by_chance[0], "{by_genre_0:?} {by_chance:?}");
 
     // Who has seen the new item is read, and the old items' scores are what they were.
     let history = &prepared.dataset.histories[3].events[..];
