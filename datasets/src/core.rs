@@ -67,6 +67,17 @@ impl Dataset {
         self.ratings.retain(occurs);
         self
     }
+
+    /// Keep the people with at least `n` events; items stay, those that nobody rated any more
+    /// included.
+    ///
+    /// The paper's data is that of `n` = 51: one window of 50 events, and one to predict.
+    #[must_use]
+    pub fn with_min_history(mut self, n: usize) -> Self {
+        self.min_history = n;
+        self.histories.retain(|history| history.events.len() >= n);
+        self
+    }
 }
 
 #[cfg(test)]
@@ -137,6 +148,13 @@ mod tests {
         assert!(core.clone().with_min_interactions(2) == core);
         let none = core.with_min_interactions(3);
         assert!(none.histories.is_empty() && none.catalogue.is_empty());
+    }
+
+    #[test]
+    fn short_histories_go_and_items_stay() {
+        let long = dataset(&[&[3, 1, 4], &[5, 4], &[1]]).with_min_history(2);
+        assert_eq!(long.histories.len(), 2);
+        assert_eq!((long.catalogue.len(), long.min_history), (6, 2));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::{Catalogue, DatasetStats, Error, History, NO_RATING};
+use crate::{Catalogue, DatasetStats, Error, History, NO_RATING, ReadReport};
 
 /// The ratings that a rating may have, whatever the file.
 pub(crate) const RATINGS: std::ops::RangeInclusive<f32> = 0.5..=5.0;
@@ -31,6 +31,11 @@ pub struct Dataset {
     /// Fewest interactions that each person and item was made to have by
     /// [`with_min_interactions`](Self::with_min_interactions); 0 if nobody was left out.
     pub min_interactions: usize,
+    /// Fewest events that each history was made to have by
+    /// [`with_min_history`](Self::with_min_history); 0 if nobody was left out.
+    pub min_history: usize,
+    /// What the reader dropped, merged or repaired.
+    pub report: ReadReport,
 }
 
 impl Dataset {
@@ -93,6 +98,8 @@ impl Dataset {
             sha256: String::new(),
             time_is_rank: false,
             min_interactions: 0,
+            min_history: 0,
+            report: ReadReport::default(),
         })
     }
 

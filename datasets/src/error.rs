@@ -1,3 +1,4 @@
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -70,11 +71,56 @@ pub enum Error {
         /// The column, from 1.
         column: usize,
         /// Name of the column.
-        name: &'static str,
-        /// What is there, shortened and quoted.
-        found: String,
+        name: String,
+        /// What is there.
+        found: Found,
         /// What should be there.
         expected: String,
+    },
+
+    /// A table lacks a column.
+    #[error(
+        "{} has no column {name:?}{}; it has {}",
+        file.display(),
+        did_you_mean(closest.as_deref()),
+        known.join(", ")
+    )]
+    NoColumn {
+        /// The file.
+        file: PathBuf,
+        /// The column that was asked for.
+        name: String,
+        /// The column whose name is most like it, if any is.
+        closest: Option<String>,
+        /// The columns that are there.
+        known: Vec<String>,
+    },
+
+    /// More records than may be skipped are not what they must be.
+    #[error(
+        "more than {limit} records are not what they must be, the last one: {last}; raise \
+         skip_bad, or correct them"
+    )]
+    TooManyBad {
+        /// How many may be skipped: [`ReadOptions::skip_bad`](crate::ReadOptions::skip_bad).
+        limit: u64,
+        /// What is wrong with the record after those.
+        last: Box<Error>,
+    },
+
+    /// Two files that would be read hold the same reviews.
+    #[error(
+        "{} has both {first} and {second}, of which one contains the other; give the path of one \
+         of the files",
+        path.display()
+    )]
+    Ambiguous {
+        /// The folder or archive.
+        path: PathBuf,
+        /// One of the files.
+        first: String,
+        /// The other.
+        second: String,
     },
 
     /// A record of a small table is not what it must be.
@@ -220,6 +266,86 @@ impl Error {
     pub(crate) fn is_local(&self) -> bool {
         matches!(self, Self::Write { .. } | Self::Read { .. })
     }
+
+    /// The same without a value of the data: its length stands there instead.
+    pub(crate) fn masked(mut self) -> Self {
+        match &mut self {
+            Self::Row { found, .. } => found.mask(),
+            Self::TooManyBad { last, .. } => {
+                if let Self::Row { found, .. } = &mut **last {
+                    found.mask();
+                }
+            }
+            // The first line of a table without names is data.
+            Self::NoColumn { closest, known, .. } => {
+                *closest = None;
+                *known = vec![format!("{} others", known.len())];
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// What stands in the place of what was expected, for [`Error::Row`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    shown: Box<str>,
+    mask: Option<Mask>,
+}
+
+/// What is shown where values must not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mask {
+    Bytes(usize),
+    SomethingElse,
+}
+
+impl Found {
+    /// A value of the data: quoted, on one line, and short.
+    pub(crate) fn value(text: &str) -> Self {
+        Self {
+            shown: quote(text).into(),
+            mask: Some(Mask::Bytes(text.len())),
+        }
+    }
+
+    /// What a parser says, which may contain a value.
+    pub(crate) fn detail(text: &str) -> Self {
+        Self {
+            shown: text.into(),
+            mask: Some(Mask::SomethingElse),
+        }
+    }
+
+    fn mask(&mut self) {
+        match self.mask.take() {
+            Some(Mask::Bytes(length)) => self.shown = format!("{length} bytes").into(),
+            Some(Mask::SomethingElse) => self.shown = "something else".into(),
+            None => {}
+        }
+    }
+}
+
+impl From<String> for Found {
+    fn from(shown: String) -> Self {
+        Self {
+            shown: shown.into(),
+            mask: None,
+        }
+    }
+}
+
+impl From<&str> for Found {
+    fn from(shown: &str) -> Self {
+        shown.to_string().into()
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
 }
 
 /// A cell for a message: quoted, on one line, and short.
@@ -256,6 +382,10 @@ fn status_advice(status: u16) -> &'static str {
     }
 }
 
+fn did_you_mean(closest: Option<&str>) -> String {
+    closest.map_or_else(String::new, |closest| format!(", did you mean {closest}?"))
+}
+
 fn indent(lines: &[String]) -> String {
     let lines: Vec<String> = lines.iter().map(|line| format!("  - {line}")).collect();
     lines.join("\n")
@@ -271,13 +401,36 @@ mod tests {
             file: "u.data".into(),
             line: 3,
             column: 3,
-            name: "rating",
-            found: quote("five"),
+            name: "rating".into(),
+            found: Found::value("five"),
             expected: "a number from 0.5 to 5".into(),
         };
         assert!(error.to_string().starts_with(
             r#"u.data:3: column 3 (rating): found "five", expected a number from 0.5 to 5"#
         ));
+    }
+
+    #[test]
+    fn a_masked_error_tells_how_long_the_value_is_and_not_which() {
+        let row = |found| Error::Row {
+            file: "u.data".into(),
+            line: 3,
+            column: 3,
+            name: "rating".into(),
+            found,
+            expected: "a number".into(),
+        };
+        let last = Box::new(row(Found::value("canary")));
+        for error in [
+            row(Found::value("canary")),
+            Error::TooManyBad { limit: 1, last },
+        ] {
+            let error = error.masked();
+            assert!(error.to_string().contains("found 6 bytes"), "{error}");
+            assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+        }
+        let text = row(Found::from("3 fields")).masked().to_string();
+        assert!(text.contains("found 3 fields"), "{text}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Interaction data for User-LLM: what people did, in order, with the names of the things.
 //!
 //! A [`Dataset`] is a [`Catalogue`] of items and one [`History`] a person. Read one of the
-//! [MovieLens](movielens) releases or [visit sequences](sequences), from a folder or a zip:
+//! [MovieLens](movielens) releases, [visit sequences](sequences), or the
+//! [reviews] of Amazon and Google Local, from a folder or a zip:
 //!
 //! ```
 //! # let folder = tempfile::tempdir()?;
@@ -73,6 +74,8 @@ mod records;
 mod load;
 pub mod movielens;
 mod read;
+mod report;
+pub mod reviews;
 pub mod sequences;
 
 mod split;
@@ -85,11 +88,12 @@ mod hash;
 
 pub use catalogue::{Catalogue, GenreIndex, Item};
 pub use dataset::Dataset;
-pub use error::Error;
+pub use error::{Error, Found};
 pub use event::{Event, History, ItemIndex, NO_RATING};
 pub use interactions::{UNKNOWN_ITEM, read_interactions};
 pub use items::{items_to_json_lines, read_items};
-pub use load::load;
+pub use load::{load, load_with};
+pub use report::{Finding, ReadOptions, ReadReport, Repeats};
 pub use split::{LeaveOneOut, Window, windows};
 pub use stats::DatasetStats;
 pub use vocabulary::Vocabulary;

@@ -21,11 +21,11 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
 
-use crate::error::quote;
+use crate::error::{Found, quote};
 use crate::read::cell::Place;
 use crate::read::files::{Files, Opened, for_each_line};
 use crate::read::tables::{CatalogueTable, HistoriesTable};
-use crate::{Dataset, Error, Event, NO_RATING};
+use crate::{Dataset, Error, Event, NO_RATING, ReadOptions};
 
 const ITEMS_ENDING: &str = ".item.json";
 pub(crate) const ITEMS_NAMES: [&str; 2] = ["*.item.json", "*.item.json.gz"];
@@ -55,7 +55,7 @@ pub(crate) const ITEMS_NAMES: [&str; 2] = ["*.item.json", "*.item.json.gz"];
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn load(path: &Path) -> Result<Dataset, Error> {
-    read(Files::open(path)?)
+    read(Files::open(path, &ReadOptions::default())?)
 }
 
 pub(crate) fn read(mut files: Files) -> Result<Dataset, Error> {
@@ -69,14 +69,14 @@ pub(crate) fn read(mut files: Files) -> Result<Dataset, Error> {
 
     let mut catalogue = CatalogueTable::default();
     files.read(&items, |file| read_items(file, &mut catalogue))?;
-    let catalogue = catalogue.finish(&items.path)?;
+    let catalogue = catalogue.finish(&items.path, &mut files.tally)?;
     let mut histories = HistoriesTable::new(&catalogue);
     files.read(&visits, |file| read_visits(file, &mut histories))?;
     let histories = histories.finish(&visits.path)?;
 
     let mut dataset = Dataset::from_histories(files.name(), catalogue, histories)?;
-    dataset.sha256 = files.fingerprint();
     dataset.time_is_rank = true;
+    files.sign(&mut dataset);
     tracing::info!(
         dataset = dataset.name,
         users = dataset.histories.len(),
@@ -90,7 +90,8 @@ pub(crate) fn read(mut files: Files) -> Result<Dataset, Error> {
 /// `NAME.txt`: a person and what they visited.
 fn read_visits(file: &mut Opened<'_>, histories: &mut HistoriesTable<'_>) -> Result<(), Error> {
     let mut users = HashSet::new();
-    for_each_line(file, |start, line| {
+    let mut events = Vec::new();
+    for_each_line(file, |_, start, line| {
         let mut fields = line.split_ascii_whitespace();
         let at = |column, name| Place {
             column,
@@ -98,23 +99,25 @@ fn read_visits(file: &mut Opened<'_>, histories: &mut HistoriesTable<'_>) -> Res
             ..start
         };
         let user = at(1, "user").user(fields.next().unwrap_or_default())?;
-        if !users.insert(user.to_string()) {
+        if users.contains(user) {
             return Err(at(1, "user").error("a person again", "one line a person"));
         }
-        let mut n_visits = 0;
-        for item in fields {
-            n_visits += 1;
-            let event = Event {
-                item: histories.find_item(at(n_visits + 1, "item"), item)?,
+        events.clear();
+        for (item, column) in fields.zip(2..) {
+            events.push(Event {
+                item: histories.find_item(at(column, "item"), item)?,
                 rating: NO_RATING,
-                timestamp: n_visits as i64,
-            };
+                timestamp: column as i64 - 1,
+            });
+        }
+        if events.is_empty() {
+            return Err(at(2, "item").error("1 field", "a person and at least one item"));
+        }
+        users.insert(user.to_string());
+        for &event in &events {
             histories.add_event(user, event);
         }
-        match n_visits {
-            0 => Err(at(2, "item").error("1 field", "a person and at least one item")),
-            _ => Ok(()),
-        }
+        Ok(())
     })
 }
 
@@ -168,20 +171,17 @@ fn read_items(file: &mut Opened<'_>, catalogue: &mut CatalogueTable) -> Result<(
             let found = error.to_string();
             // The place says it already.
             let found = found.split(" at line ").next().unwrap_or_default();
-            at.error(found, expected)
+            at.error(Found::detail(found), expected)
         }
     })?;
     // The whole file is one object: a record's own line is not known any more, its key is.
     for (number, record) in records {
         let categories = record.description.split(',');
         let title = record.title.trim().to_string();
-        catalogue.add_parsed_item(
-            place,
-            &(u64::from(number) + 1).to_string(),
-            title,
-            None,
-            categories,
-        )?;
+        let id = (u64::from(number) + 1).to_string();
+        if let Err(error) = catalogue.add_parsed_item(place, &id, title, None, categories) {
+            file.tally.tolerate(error)?;
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::Dataset;
+use crate::{Dataset, ReadReport};
 
 /// Counts of a [`Dataset`]; `Display` prints them as a small table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,6 +33,9 @@ pub struct DatasetStats {
     pub equal_timestamps: Option<f64>,
     /// Interactions divided by users times items, from 0 to 1.
     pub density: f64,
+    /// What the reader dropped, merged or repaired.
+    #[serde(skip_serializing_if = "ReadReport::is_empty")]
+    pub report: ReadReport,
 }
 
 impl DatasetStats {
@@ -69,6 +72,7 @@ impl DatasetStats {
             history_max: lengths.last().copied().unwrap_or(0),
             equal_timestamps: (!dataset.time_is_rank).then(|| ratio(n_equal, n_pairs)),
             density: ratio(interactions, histories.len() * items),
+            report: dataset.report.clone(),
         }
     }
 }
@@ -80,7 +84,7 @@ impl fmt::Display for DatasetStats {
             Some(share) => format!("{:.1} %", share * 100.0),
             None => "ranks, no times".to_string(),
         };
-        let rows = [
+        let mut rows = vec![
             ("users", count(self.users)),
             ("items", count(self.items)),
             ("rated items", count(self.rated_items)),
@@ -94,8 +98,12 @@ impl fmt::Display for DatasetStats {
             ("equal timestamps", equal),
             ("density", format!("{:.2} %", self.density * 100.0)),
         ];
+        let found = self.report.lines();
+        rows.extend(found.map(|(name, n)| (name, count(n as usize))));
         let width = rows.iter().map(|(_, value)| value.len()).max().unwrap_or(0);
-        let lines = rows.map(|(name, value)| format!("{name:<16}  {value:>width$}"));
+        let name_width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let line = |(name, value): &(&str, String)| format!("{name:<name_width$}  {value:>width$}");
+        let lines: Vec<String> = rows.iter().map(line).collect();
         f.write_str(&lines.join("\n"))
     }
 }
@@ -173,6 +181,7 @@ mod tests {
             history_max: 4,
             equal_timestamps: Some(3.0 / 6.0),
             density: 10.0 / 8.0,
+            report: ReadReport::default(),
         };
         assert_eq!(stats, expected);
     }

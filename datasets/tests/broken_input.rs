@@ -248,7 +248,7 @@ fn csv_errors_name_line_and_column_too() {
     );
     assert_message(
         &csv("7,1,4.5,10\n", MOVIES_CSV),
-        r#"ratings.csv:1: column 1 (userId): found "7,1,4.5,10", expected a first line that names"#,
+        r#"ratings.csv has no column "userId"; it has "7", "1", "4.5", "10""#,
     );
     let twice = "movieId,title,genres\n1,Heat (1995),Crime\n1,Emma (1996),Drama\n";
     assert_message(

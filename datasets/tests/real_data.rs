@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use datasets::assets::{AssetStore, default_cache_dir, find};
-use datasets::{Dataset, Error, LeaveOneOut, movielens};
+use datasets::reviews::ReviewTexts;
+use datasets::{Dataset, Error, Finding, LeaveOneOut, movielens};
 
 fn shared_data() -> PathBuf {
     match std::env::var_os("USER_LLM_SHARED_DATA") {
@@ -353,4 +354,72 @@ fn generated_data_of_the_size_of_movielens_20m_is_read() {
     let dataset = load_within(60, folder.path());
     assert_eq!(dataset.stats().interactions, 20_000_000);
     assert_eq!(dataset.histories.len(), 137_932);
+}
+
+#[test]
+fn amazon_s_and_google_s_reviews_have_the_counts_that_pandas_finds() {
+    // File, people, events once copies and older reviews are gone, both of those, items that were
+    // reviewed and are in no metadata.
+    let all = [
+        ("amazon/All_Beauty_5.json.gz", 991, 4092, 5269 - 4092, 85),
+        (
+            "amazon/Magazine_Subscriptions_5.json.gz",
+            348,
+            2302,
+            2375 - 2302,
+            6,
+        ),
+        (
+            "amazon/reviews_Musical_Instruments_5.rebuilt.json.gz",
+            1429,
+            10_261,
+            0,
+            900,
+        ),
+    ];
+    for (name, users, n_events, repeated, unlisted) in all {
+        let Some(path) = folder("reviews", name) else {
+            return;
+        };
+        let dataset = datasets::load(&path).unwrap();
+        let stats = dataset.stats();
+        assert_eq!(
+            (stats.users, stats.interactions),
+            (users, n_events),
+            "{name}"
+        );
+        let count = |finding| dataset.report.count(finding);
+        assert_eq!(
+            count(Finding::CopiedEvent) + count(Finding::ReplacedEvent),
+            repeated,
+            "{name}"
+        );
+        assert_eq!(count(Finding::UnlistedItem), unlisted, "{name}");
+        let texts = ReviewTexts::read(&path, &dataset).unwrap();
+        assert!(
+            texts.len() as u64 + count(Finding::MissingText) >= n_events as u64,
+            "{name}"
+        );
+    }
+    let path = shared_data().join("amazon/Magazine_Subscriptions_5.json.gz");
+    let report = datasets::load(&path).unwrap().report;
+    assert_eq!(report.count(Finding::RepeatedItem), 3385 - 2320);
+
+    let folder = tempfile::tempdir().unwrap();
+    for (from, to) in [
+        ("meta-Vermont.json.gz", "meta-Vermont.json.gz"),
+        ("reviews_sample_50.jsonl", "review-sample.jsonl"),
+        ("meta_sample_50.jsonl", "meta-sample.jsonl"),
+    ] {
+        fs::copy(
+            shared_data().join("google-local").join(from),
+            folder.path().join(to),
+        )
+        .unwrap();
+    }
+    let dataset = datasets::load(folder.path()).unwrap();
+    assert_eq!(dataset.stats().interactions, 50);
+    assert_eq!(dataset.report.count(Finding::MillisecondTime), 50);
+    assert_eq!(dataset.report.count(Finding::RepeatedItem), 11_291 - 11_243);
+    assert_eq!(dataset.report.count(Finding::ListAsText), 50);
 }

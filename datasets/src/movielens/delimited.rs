@@ -1,6 +1,6 @@
 //! The text files without quoting: 100K's `u.*` and the `.dat` files.
 
-use crate::error::quote;
+use crate::error::Found;
 use crate::read::cell::Place;
 use crate::read::files::{Opened, for_each_line};
 use crate::read::tables::{CatalogueTable, HistoriesTable};
@@ -13,7 +13,7 @@ pub(super) fn read_ratings(
     histories: &mut HistoriesTable<'_>,
 ) -> Result<(), Error> {
     const NAMES: [&str; 4] = ["user", "item", "rating", "timestamp"];
-    for_each_line(file, |start, line| {
+    for_each_line(file, |_, start, line| {
         let [user, item, rating, timestamp] = split_line(start, line, separator, NAMES)?;
         let at = |index: usize| Place {
             column: index + 1,
@@ -33,7 +33,7 @@ pub(super) fn read_ratings(
 /// `u.genre`: `name|number`, the number being the genre's column in `u.item`.
 pub(super) fn read_genres(file: &mut Opened<'_>) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
-    for_each_line(file, |start, line| {
+    for_each_line(file, |_, start, line| {
         let [name, number] = split_line(start, line, "|", ["genre", "number"])?;
         if number.trim().parse() != Ok(names.len()) {
             let place = Place {
@@ -41,7 +41,7 @@ pub(super) fn read_genres(file: &mut Opened<'_>) -> Result<Vec<String>, Error> {
                 name: "number",
                 ..start
             };
-            return Err(place.error(quote(number), names.len().to_string()));
+            return Err(place.error(Found::value(number), names.len().to_string()));
         }
         names.push(name.to_string());
         Ok(())
@@ -64,7 +64,7 @@ pub(super) fn read_u_item(
     for name in genres {
         catalogue.add_genre(name);
     }
-    for_each_line(file, |start, line| {
+    for_each_line(file, |_, start, line| {
         let fields: Vec<&str> = line.split('|').collect();
         let n_expected = N_BEFORE_GENRES + genres.len();
         if fields.len() != n_expected {
@@ -82,7 +82,7 @@ pub(super) fn read_u_item(
                         name: "genre",
                         ..start
                     }
-                    .error(quote(other), "0 or 1"));
+                    .error(Found::value(other), "0 or 1"));
                 }
             }
         }
@@ -95,7 +95,7 @@ pub(super) fn read_movies_dat(
     file: &mut Opened<'_>,
     catalogue: &mut CatalogueTable,
 ) -> Result<(), Error> {
-    for_each_line(file, |start, line| {
+    for_each_line(file, |_, start, line| {
         // A title may hold the separator; an id and genres may not.
         let parts = line
             .split_once("::")

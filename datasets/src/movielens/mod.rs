@@ -25,7 +25,7 @@ use std::time::Instant;
 
 use crate::read::files::Files;
 use crate::read::tables::{CatalogueTable, HistoriesTable};
-use crate::{Dataset, Error};
+use crate::{Dataset, Error, ReadOptions};
 
 /// How the files of a MovieLens release are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,7 +77,7 @@ const RANKS_NAME: &str = "ratings.rank.dat";
 /// [`Error::UnknownLayout`] if no layout fits; it says what is there instead. [`Error::Read`] or
 /// [`Error::Damaged`] if the folder or zip cannot be read.
 pub fn detect(path: &Path) -> Result<Layout, Error> {
-    let files = Files::open(path)?;
+    let files = Files::open(path, &ReadOptions::default())?;
     Layout::of(&files).ok_or_else(|| files.unknown_layout())
 }
 
@@ -105,7 +105,7 @@ pub fn detect(path: &Path) -> Result<Layout, Error> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn load(path: &Path) -> Result<Dataset, Error> {
-    let files = Files::open(path)?;
+    let files = Files::open(path, &ReadOptions::default())?;
     match Layout::of(&files) {
         Some(layout) => read(files, layout),
         None => Err(files.unknown_layout()),
@@ -134,7 +134,7 @@ pub(crate) fn read(mut files: Files, layout: Layout) -> Result<Dataset, Error> {
         Layout::Csv => files.read(&items, |file| csv::read_movies(file, &mut catalogue))?,
         Layout::Parquet => files.read(&items, |file| parquet::read_items(file, &mut catalogue))?,
     }
-    let catalogue = catalogue.finish(&items.path)?;
+    let catalogue = catalogue.finish(&items.path, &mut files.tally)?;
 
     let mut histories = HistoriesTable::new(&catalogue);
     files.read(&ratings, |file| match layout {
@@ -146,8 +146,8 @@ pub(crate) fn read(mut files: Files, layout: Layout) -> Result<Dataset, Error> {
     let histories = histories.finish(&ratings.path)?;
 
     let mut dataset = Dataset::from_histories(files.name(), catalogue, histories)?;
-    dataset.sha256 = files.fingerprint();
     dataset.time_is_rank = ratings.is_called(RANKS_NAME);
+    files.sign(&mut dataset);
     tracing::info!(
         dataset = dataset.name,
         ?layout,

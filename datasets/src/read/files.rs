@@ -13,7 +13,8 @@ use zip::ZipArchive;
 use super::cell::{MAX_LINE, Place, decode};
 use crate::hash::hex;
 use crate::movielens::Layout;
-use crate::{Error, sequences};
+use crate::report::{Finding, ReadOptions, Tally};
+use crate::{Dataset, Error, reviews, sequences};
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
@@ -25,6 +26,7 @@ pub(crate) struct Files {
     zip: Option<ZipArchive<BufReader<File>>>,
     /// Of the hashes of the files that were read so far.
     hash: Sha256,
+    pub(crate) tally: Tally,
 }
 
 /// One file of [`Files`].
@@ -40,11 +42,23 @@ pub(crate) struct Opened<'a> {
     reader: &'a mut dyn BufRead,
     /// Whether an error while reading means that the packed bytes are damaged.
     is_packed: bool,
+    pub(crate) tally: &'a mut Tally,
 }
 
 impl Files {
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path, options: &ReadOptions) -> Result<Self, Error> {
         let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
+        if let Some((folder, name)) = metadata.is_file().then(|| reviews_file(path)).flatten() {
+            let mut names = list_folder(folder)?;
+            names.retain(|other, _| *other == name || reviews::is_metadata_of(other, &name));
+            return Ok(Self {
+                path: folder.to_path_buf(),
+                names,
+                zip: None,
+                hash: Sha256::new(),
+                tally: Tally::new(options),
+            });
+        }
         let (zip, folders) = if metadata.is_dir() {
             (None, vec![list_folder(path)?])
         } else {
@@ -58,6 +72,7 @@ impl Files {
                 names: names.clone(),
                 zip,
                 hash: Sha256::new(),
+                tally: Tally::new(options),
             }),
             None => Err(unknown_layout(path, &folders)),
         }
@@ -97,41 +112,75 @@ impl Files {
                 .map_or_else(String::new, |name| (*name).to_string()),
         };
         let name = find(&self.names, wanted).ok_or_else(missing)?;
-        Ok(Member {
-            path: self.path.join(&self.names[name]),
-            name: name.to_string(),
-        })
+        Ok(self.member(name))
     }
 
-    /// Read a file, unpacked; its bytes count towards the [`fingerprint`](Self::fingerprint).
+    /// All files whose names are wanted, in the order of their names.
+    pub(crate) fn all(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Member> {
+        let names = self.names.keys().filter(|name| is_wanted(name));
+        names.map(|name| self.member(name)).collect()
+    }
+
+    fn member(&self, name: &str) -> Member {
+        Member {
+            path: self.path.join(&self.names[name]),
+            name: name.to_string(),
+        }
+    }
+
+    /// The folder or archive itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Read a file, unpacked; its bytes count towards the fingerprint that [`sign`](Self::sign) gives.
     pub(crate) fn read<T>(
         &mut self,
         member: &Member,
         read: impl FnOnce(&mut Opened<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let tally = &mut self.tally;
+        let is_masked = tally.options.mask_values;
+        let read = |file: &mut Opened<'_>| {
+            read(file).map_err(|error| if is_masked { error.masked() } else { error })
+        };
         let (value, hash) = if let Some(zip) = &mut self.zip {
             let damaged = |source| Error::Damaged {
                 file: member.path.clone(),
                 source: Box::new(source),
             };
             let packed = zip.by_name(&self.names[&member.name]).map_err(damaged)?;
-            read_unpacked(member, packed, true, read)?
+            read_unpacked(member, packed, true, tally, read)?
         } else {
             let file =
                 File::open(&member.path).map_err(|source| read_error(&member.path, source))?;
-            read_unpacked(member, file, false, read)?
+            read_unpacked(member, file, false, tally, read)?
         };
         self.hash.update(hash.finalize());
         Ok(value)
     }
 
-    /// One SHA-256 for all files that were read, in that order.
-    pub(crate) fn fingerprint(self) -> String {
-        hex(&self.hash.finalize())
+    /// Tell a dataset of these files what they were: the fingerprint, which is one SHA-256 for all
+    /// files that were read, in that order, and the report.
+    pub(crate) fn sign(self, dataset: &mut Dataset) {
+        dataset.sha256 = hex(&self.hash.finalize());
+        dataset.report = self.tally.report;
+        for (found, count) in dataset.report.lines() {
+            tracing::info!(
+                dataset = dataset.name,
+                found,
+                count,
+                "not taken as it stood"
+            );
+        }
     }
 }
 
 impl Member {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn is_called(&self, name: &str) -> bool {
         self.plain_name() == name
     }
@@ -157,6 +206,17 @@ impl Opened<'_> {
         Ok(n_read > 0)
     }
 
+    /// What is left to read, and what is counted meanwhile.
+    pub(crate) fn split(&mut self) -> (&mut dyn BufRead, &mut Tally) {
+        (&mut *self.reader, &mut *self.tally)
+    }
+
+    /// Read on to the line end, keeping nothing.
+    fn skip_line(&mut self) -> Result<(), Error> {
+        let skipped = self.reader.skip_until(b'\n');
+        skipped.map(|_| ()).map_err(|source| self.error(source))
+    }
+
     pub(crate) fn error(&self, source: io::Error) -> Error {
         if self.is_packed {
             Error::Damaged {
@@ -180,6 +240,7 @@ fn read_unpacked<T>(
     member: &Member,
     packed: impl Read,
     is_in_zip: bool,
+    tally: &mut Tally,
     read: impl FnOnce(&mut Opened<'_>) -> Result<T, Error>,
 ) -> Result<(T, Sha256), Error> {
     let packed = BufReader::with_capacity(BUFFER_BYTES, packed);
@@ -200,6 +261,7 @@ fn read_unpacked<T>(
         path: &member.path,
         reader: &mut hashing,
         is_packed: is_gzipped || is_in_zip,
+        tally,
     };
     let value = read(&mut opened)?;
     // A reader may stop before the end; the fingerprint and the check of a gzip may not.
@@ -221,9 +283,10 @@ impl<R: Read> Read for Hashing<R> {
 }
 
 /// Call `read` with the place of the first column and the text of every line that is not blank.
+/// It must not keep anything of a line that it refuses, since the line may be skipped.
 pub(crate) fn for_each_line(
     file: &mut Opened<'_>,
-    mut read: impl FnMut(Place<'_>, &str) -> Result<(), Error>,
+    mut read: impl FnMut(&mut Tally, Place<'_>, &str) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut bytes = Vec::new();
     let mut place = Place {
@@ -236,15 +299,24 @@ pub(crate) fn for_each_line(
         place.line += 1;
         if bytes.len() > MAX_LINE {
             let found = format!("more than {MAX_LINE} bytes without a line end");
-            return Err(place.error(found, "a line of a text file"));
+            file.tally
+                .tolerate(place.error(found, "a line of a text file"))?;
+            file.skip_line()?;
+            continue;
         }
         let mut line = decode(&bytes);
+        if matches!(line, Cow::Owned(_)) {
+            file.tally.add(Finding::Latin1);
+        }
         if place.line == 1 {
             line = without_byte_order_mark(line);
         }
         let line = line.strip_suffix('\r').unwrap_or(&line);
-        if !line.trim().is_empty() {
-            read(place, line)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        if let Err(error) = read(&mut *file.tally, place, line) {
+            file.tally.tolerate(error)?;
         }
     }
     Ok(())
@@ -267,6 +339,16 @@ fn list_folder(path: &Path) -> Result<BTreeMap<String, String>, Error> {
         }
     }
     Ok(names)
+}
+
+/// The folder and name of a path to one file of reviews.
+fn reviews_file(path: &Path) -> Option<(&Path, String)> {
+    let name = path.file_name()?.to_str()?;
+    let folder = match path.parent()? {
+        current if current.as_os_str().is_empty() => Path::new("."),
+        folder => folder,
+    };
+    reviews::is_reviews(name).then(|| (folder, name.to_string()))
 }
 
 fn open_zip(path: &Path) -> Result<ZipArchive<BufReader<File>>, Error> {
@@ -331,6 +413,7 @@ fn is_known(names: &BTreeMap<String, String>) -> bool {
     let mut layouts = Layout::ALL.iter().map(|layout| layout.ratings_names());
     layouts.any(|wanted| find(names, wanted).is_some())
         || find(names, &sequences::ITEMS_NAMES).is_some()
+        || names.keys().any(|name| reviews::is_reviews(name))
 }
 
 fn without_gz(name: &str) -> &str {

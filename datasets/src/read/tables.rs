@@ -1,11 +1,13 @@
 //! What the readers of all layouts fill: a catalogue, then histories.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::path::Path;
 
 use super::cell::Place;
-use crate::error::quote;
-use crate::{Catalogue, Error, Event, GenreIndex, History, Item, titles};
+use crate::error::Found;
+use crate::report::{Finding, Tally};
+use crate::{Catalogue, Error, Event, GenreIndex, History, Item, ItemIndex, Repeats, titles};
 
 /// Names that mean "no genre": the first in the `.csv` files, the second in 100K.
 const NO_GENRE: [&str; 2] = ["(no genres listed)", "unknown"];
@@ -13,16 +15,18 @@ const NO_GENRE: [&str; 2] = ["(no genres listed)", "unknown"];
 /// Items as they are read, with their genres still as names.
 #[derive(Default)]
 pub(crate) struct CatalogueTable {
-    items: Vec<(Item, Vec<String>)>,
-    ids: HashSet<String>,
-    genres: HashSet<String>,
+    /// Each with the positions of its genres in `genres`.
+    items: Vec<(Item, Vec<usize>)>,
+    by_id: HashMap<String, ItemIndex>,
+    genres: Vec<String>,
+    genre_by_name: HashMap<String, usize>,
 }
 
 impl CatalogueTable {
     /// Know a genre even if no item has it.
     pub(crate) fn add_genre(&mut self, name: &str) {
-        if !NO_GENRE.contains(&name) && !self.genres.contains(name) {
-            self.genres.insert(name.to_string());
+        if !NO_GENRE.contains(&name) {
+            self.genre_index(name);
         }
     }
 
@@ -47,8 +51,8 @@ impl CatalogueTable {
         genres: impl Iterator<Item = &'g str>,
     ) -> Result<(), Error> {
         let id = id_place.item(id)?;
-        if !self.ids.insert(id.to_string()) {
-            return Err(id_place.error(quote(id), "an id that no earlier line has"));
+        if self.by_id.contains_key(id) {
+            return Err(id_place.error(Found::value(id), "an id that no earlier line has"));
         }
         if title.is_empty() {
             let place = Place {
@@ -56,78 +60,180 @@ impl CatalogueTable {
                 name: "title",
                 ..id_place
             };
-            return Err(place.error(quote(""), "a title"));
+            return Err(place.error(Found::value(""), "a title"));
         }
-        let genres: Vec<String> = genres
-            .map(str::trim)
-            .filter(|name| !name.is_empty() && !NO_GENRE.contains(name))
-            .map(str::to_string)
-            .collect();
-        for name in &genres {
-            self.add_genre(name);
-        }
-        self.items.push((
-            Item {
-                id: id.to_string(),
-                title,
-                year,
-                genres: Vec::new(),
-            },
-            genres,
-        ));
+        let index = self.push(id, title, year);
+        self.add_genres(index, genres);
         Ok(())
     }
 
-    /// Number the genres in alphabetical order, so that all layouts of one release agree.
-    pub(crate) fn finish(self, file: &Path) -> Result<Catalogue, Error> {
+    /// The item's position; one that is not listed yet gets no title.
+    pub(crate) fn find_or_add(&mut self, id: &str) -> ItemIndex {
+        match self.by_id.get(id) {
+            Some(&index) => index,
+            None => self.push(id, String::new(), None),
+        }
+    }
+
+    /// Give an item what it lacks: a title, a year, genres. Returns whether it had any before.
+    pub(crate) fn describe<'g>(
+        &mut self,
+        id: &str,
+        title: Option<&str>,
+        year: Option<u16>,
+        genres: impl Iterator<Item = &'g str>,
+    ) -> bool {
+        let was_listed = self.by_id.contains_key(id);
+        let index = self.find_or_add(id);
+        let (item, has_genres) = {
+            let (item, genres) = &mut self.items[index as usize];
+            (item, !genres.is_empty())
+        };
+        if item.title.is_empty() {
+            item.title = title.unwrap_or_default().to_string();
+        }
+        item.year = item.year.or(year);
+        if !has_genres {
+            self.add_genres(index, genres);
+        }
+        was_listed
+    }
+
+    fn push(&mut self, id: &str, title: String, year: Option<u16>) -> ItemIndex {
+        let index = self.items.len() as ItemIndex;
+        self.by_id.insert(id.to_string(), index);
+        let item = Item {
+            id: id.to_string(),
+            title,
+            year,
+            genres: Vec::new(),
+        };
+        self.items.push((item, Vec::new()));
+        index
+    }
+
+    fn add_genres<'g>(&mut self, index: ItemIndex, genres: impl Iterator<Item = &'g str>) {
+        let genres: Vec<usize> = genres
+            .map(str::trim)
+            .filter(|name| !name.is_empty() && !NO_GENRE.contains(name))
+            .map(|name| self.genre_index(name))
+            .collect();
+        self.items[index as usize].1.extend(genres);
+    }
+
+    fn genre_index(&mut self, name: &str) -> usize {
+        if let Some(&index) = self.genre_by_name.get(name) {
+            return index;
+        }
+        self.genres.push(name.to_string());
+        let index = self.genres.len() - 1;
+        self.genre_by_name.insert(name.to_string(), index);
+        index
+    }
+
+    /// Let items that have no title go by their ids, and count what is missing. Those behind the
+    /// first `n_listed` have no metadata at all.
+    pub(crate) fn fill_gaps(&mut self, n_listed: usize, tally: &mut Tally) {
+        for (index, (item, genres)) in self.items.iter_mut().enumerate() {
+            if index >= n_listed {
+                tally.add(Finding::UnlistedItem);
+            } else if item.title.is_empty() {
+                tally.add(Finding::MissingTitle);
+            }
+            if index < n_listed && genres.is_empty() {
+                tally.add(Finding::MissingCategory);
+            }
+            if item.title.is_empty() {
+                item.title.clone_from(&item.id);
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Number the genres in alphabetical order, so that all layouts of one release agree. Of more
+    /// than can be numbered the most frequent stay.
+    pub(crate) fn finish(mut self, file: &Path, tally: &mut Tally) -> Result<Catalogue, Error> {
         if self.items.is_empty() {
             return Err(Error::Empty {
                 file: file.to_path_buf(),
             });
         }
-        let mut names: Vec<String> = self.genres.into_iter().collect();
-        names.sort_unstable();
-        let index_of: HashMap<&str, GenreIndex> = names
-            .iter()
-            .zip(0..)
-            .map(|(name, index)| (name.as_str(), index))
-            .collect();
-        let numbered = |(mut item, genres): (Item, Vec<String>)| {
-            item.genres = genres.iter().map(|name| index_of[name.as_str()]).collect();
+        let mut order: Vec<usize> = (0..self.genres.len()).collect();
+        if order.len() > MAX_GENRES {
+            let mut counts = vec![0_usize; self.genres.len()];
+            for &genre in self.items.iter().flat_map(|(_, genres)| genres) {
+                counts[genre] += 1;
+            }
+            order.sort_by_key(|&genre| Reverse(counts[genre]));
+            for _ in order.drain(MAX_GENRES..) {
+                tally.add(Finding::DroppedCategory);
+            }
+        }
+        order.sort_by(|&a, &b| self.genres[a].cmp(&self.genres[b]));
+        let mut numbers: Vec<Option<GenreIndex>> = vec![None; self.genres.len()];
+        for (number, &genre) in order.iter().enumerate() {
+            numbers[genre] = Some(number as GenreIndex);
+        }
+        let numbered = |(mut item, genres): (Item, Vec<usize>)| {
+            item.genres = genres.iter().filter_map(|&genre| numbers[genre]).collect();
             item.genres.sort_unstable();
             item.genres.dedup();
             item
         };
         let items = self.items.into_iter().map(numbered).collect();
-        Catalogue::new(items, names)
+        let name = |&genre: &usize| std::mem::take(&mut self.genres[genre]);
+        Catalogue::new(items, order.iter().map(name).collect())
     }
 }
 
-/// Histories as they are read, in file order.
+/// Most genres that [`GenreIndex`] can number.
+const MAX_GENRES: usize = GenreIndex::MAX as usize;
+
+/// Histories over a catalogue that is known to be complete.
 pub(crate) struct HistoriesTable<'a> {
     catalogue: &'a Catalogue,
-    histories: Vec<History>,
-    by_user: HashMap<String, usize>,
-    /// Most files list a person's events one after another.
-    latest: usize,
+    histories: Histories,
 }
 
 impl<'a> HistoriesTable<'a> {
     pub(crate) fn new(catalogue: &'a Catalogue) -> Self {
         Self {
             catalogue,
-            histories: Vec::new(),
-            by_user: HashMap::new(),
-            latest: 0,
+            histories: Histories::default(),
         }
     }
 
     /// The position of an item of the catalogue.
-    pub(crate) fn find_item(&self, place: Place<'_>, id: &str) -> Result<u32, Error> {
-        let unlisted = || place.error(quote(id), "the id of an item in the list of items");
+    pub(crate) fn find_item(&self, place: Place<'_>, id: &str) -> Result<ItemIndex, Error> {
+        let unlisted = || {
+            let found = Found::value(id);
+            place.error(found, "the id of an item in the list of items")
+        };
         self.catalogue.find(place.item(id)?).ok_or_else(unlisted)
     }
 
+    pub(crate) fn add_event(&mut self, user: &str, event: Event) {
+        self.histories.add_event(user, event);
+    }
+
+    pub(crate) fn finish(self, file: &Path) -> Result<Vec<History>, Error> {
+        self.histories.finish(file)
+    }
+}
+
+/// Histories as they are read, in file order.
+#[derive(Default)]
+pub(crate) struct Histories {
+    histories: Vec<History>,
+    by_user: HashMap<String, usize>,
+    /// Most files list a person's events one after another.
+    latest: usize,
+}
+
+impl Histories {
     pub(crate) fn add_event(&mut self, user: &str, event: Event) {
         if self
             .histories
@@ -137,6 +243,32 @@ impl<'a> HistoriesTable<'a> {
             self.latest = self.history_of(user);
         }
         self.histories[self.latest].events.push(event);
+    }
+
+    /// Put every history in time order, and leave out what the options do not let repeat.
+    pub(crate) fn sort(&mut self, tally: &mut Tally) {
+        for history in &mut self.histories {
+            let events = &mut history.events;
+            events.sort_by_key(|event| event.timestamp);
+            if tally.options.repeats == Repeats::Keep {
+                continue;
+            }
+            // From the newest on, so that the first of an item that is met is the one that stays.
+            let mut newest: HashMap<ItemIndex, Event> = HashMap::with_capacity(events.len());
+            let mut kept = Vec::with_capacity(events.len());
+            for &event in events.iter().rev() {
+                match newest.get(&event.item) {
+                    Some(newer) if *newer == event => tally.add(Finding::CopiedEvent),
+                    Some(_) => tally.add(Finding::ReplacedEvent),
+                    None => {
+                        newest.insert(event.item, event);
+                        kept.push(event);
+                    }
+                }
+            }
+            kept.reverse();
+            *events = kept;
+        }
     }
 
     pub(crate) fn finish(mut self, file: &Path) -> Result<Vec<History>, Error> {
