@@ -287,6 +287,9 @@ pub(crate) struct EvaluateArgs {
     /// Measure what a question costs, too
     #[arg(long)]
     pub(crate) costs: bool,
+    /// Only say what would be measured, on whom and against what
+    #[arg(long)]
+    pub(crate) protocol: bool,
     /// Only so many of the run's test users
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) users: Option<u32>,
@@ -294,7 +297,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) save: Option<PathBuf>,
     /// Evaluate nothing: set these folders of --save into one table
-    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["run", "data", "no_text", "costs", "users", "save"])]
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with_all = ["run", "data", "no_text", "costs", "users", "protocol", "save"])]
     pub(crate) compare: Vec<PathBuf>,
 }
 

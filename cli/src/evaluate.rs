@@ -29,6 +29,11 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         prepared,
         folder,
     } = &run;
+    let protocol = evaluate::protocol(prepared, config);
+    if args.protocol {
+        output::print(&protocol);
+        return Ok(Ended::Done);
+    }
     let device = workplace.device()?;
     let mut monitor = workplace.terminal();
     let mut answered = vec![
@@ -103,7 +108,6 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         .iter()
         .map(|answer: &Answered| evaluate::score(prepared, answer))
         .collect();
-    let protocol = evaluate::protocol(prepared, config);
     let mut text = report::contenders(&rows, &protocol);
     if !costs.is_empty() {
         text += &format!("\n{}", report::costs(&costs));

@@ -395,6 +395,9 @@ fn from_nothing_to_an_answer() {
     assert!(place.run(&short).ok().out.contains("3 of 12 users"));
 
     let ask = |words: &[&str]| place.run(&[words, &["--run", "r", "--data", "ml"]].concat());
+    let protocol = ask(&["evaluate", "--protocol"]).ok().out;
+    assert!(protocol.contains("leave-one-out"), "{protocol}");
+    assert!(!protocol.contains("Recall@10"), "{protocol}");
     let seen: usize = 9;
     let list = ask(&["recommend", "--user", "3", "--model", "encoder", "--json"])
         .ok()
