@@ -35,8 +35,8 @@ pub enum Error {
     /// Neither a folder nor an archive of any layout that is known.
     #[error(
         "{} is no dataset of a known layout: found {found}; expected u.data, ratings.dat, \
-         ratings.csv, *_data.parquet or *.txt (plain, or with .gz) beside its list of items, or \
-         their zip; {advice}",
+         ratings.csv, *_data.parquet or *.txt (plain, or with .gz) beside its list of items, \
+         reviews as *.json.gz or *.jsonl, or their zip; {advice}",
         path.display()
     )]
     UnknownLayout {
@@ -76,6 +76,19 @@ pub enum Error {
         found: Found,
         /// What should be there.
         expected: String,
+    },
+
+    /// What was given as a table is none.
+    #[error(
+        "{} is no table: found {found}; expected .csv, .tsv, .jsonl, .ndjson, .json or .parquet \
+         (plain, or with .gz), or a folder of such files alone",
+        path.display()
+    )]
+    NoTable {
+        /// What the caller gave.
+        path: PathBuf,
+        /// The name that is no table's.
+        found: String,
     },
 
     /// A table lacks a column.
@@ -164,6 +177,20 @@ pub enum Error {
     Event {
         /// What is wrong with it.
         reason: String,
+    },
+
+    /// A dataset cannot be parted like this.
+    #[error("cannot split: {reason}")]
+    Split {
+        /// Why not, and what to do.
+        reason: &'static str,
+    },
+
+    /// No data can be generated like this.
+    #[error("cannot generate data: {reason}")]
+    Generator {
+        /// Why not, and what to do.
+        reason: &'static str,
     },
 
     /// No asset has this name.

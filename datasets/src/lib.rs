@@ -2,7 +2,8 @@
 //!
 //! A [`Dataset`] is a [`Catalogue`] of items and one [`History`] a person. Read one of the
 //! [MovieLens](movielens) releases, [visit sequences](sequences), or the
-//! [reviews] of Amazon and Google Local, from a folder or a zip:
+//! [reviews] of Amazon and Google Local, from a folder or a zip;
+//! your own [tables] are read by [`tables::load`]:
 //!
 //! ```
 //! # let folder = tempfile::tempdir()?;
@@ -77,11 +78,14 @@ mod read;
 mod report;
 pub mod reviews;
 pub mod sequences;
+pub mod tables;
 
 mod split;
+mod splits;
 pub mod vocabulary;
 
 pub mod assets;
+pub mod generator;
 
 mod error;
 mod hash;
@@ -95,5 +99,6 @@ pub use items::{items_to_json_lines, read_items};
 pub use load::{load, load_with};
 pub use report::{Finding, ReadOptions, ReadReport, Repeats};
 pub use split::{LeaveOneOut, Window, windows};
+pub use splits::{Cut, Leakage, Split, SplitConfig};
 pub use stats::DatasetStats;
 pub use vocabulary::Vocabulary;

@@ -42,6 +42,7 @@ use crate::read::tables::{CatalogueTable, Histories};
 use crate::report::{Finding, Tally};
 use crate::{Dataset, Error, Event, NO_RATING, ReadOptions};
 
+pub(crate) use texts::Writer as TextsWriter;
 pub use texts::{Review, ReviewTexts};
 
 /// Read reviews from their folder, their zip or their file.

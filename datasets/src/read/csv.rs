@@ -14,28 +14,19 @@ use crate::error::quote;
 use crate::report::Tally;
 
 /// How a CSV file is written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Format {
-    pub(crate) separator: u8,
+    /// A comma if nothing is said.
+    pub(crate) separator: Option<u8>,
     /// Names of the columns of a file whose first line does not tell them.
     pub(crate) names: Option<Vec<String>>,
-}
-
-impl Default for Format {
-    fn default() -> Self {
-        let names = None;
-        Self {
-            separator: b',',
-            names,
-        }
-    }
 }
 
 /// The wanted columns of one record.
 pub(crate) struct CsvRow<'a> {
     start: Place<'a>,
     wanted: &'a [&'a str],
-    columns: &'a [usize],
+    pub(crate) columns: &'a [usize],
     record: &'a ByteRecord,
 }
 
@@ -78,7 +69,7 @@ pub(crate) fn for_each_record(
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
-        .delimiter(format.separator)
+        .delimiter(format.separator.unwrap_or(b','))
         // CRLF by hand: the csv crate would count its lines one too low.
         .terminator(Terminator::Any(b'\n'))
         .from_reader(bounded);

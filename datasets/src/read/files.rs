@@ -16,6 +16,8 @@ use crate::movielens::Layout;
 use crate::report::{Finding, ReadOptions, Tally};
 use crate::{Dataset, Error, reviews, sequences};
 
+const TABLE_ENDINGS: [&str; 6] = [".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"];
+
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A folder or zip in which some layout was recognised.
@@ -75,6 +77,48 @@ impl Files {
                 tally: Tally::new(options),
             }),
             None => Err(unknown_layout(path, &folders)),
+        }
+    }
+
+    /// A table: a file, or a folder whose files are parts of it.
+    pub(crate) fn tables(path: &Path, options: &ReadOptions) -> Result<Self, Error> {
+        let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
+        let (folder, mut names) = match metadata.is_dir() {
+            true => (path, list_folder(path)?),
+            false => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let folder = path.parent().unwrap_or(path);
+                (
+                    folder,
+                    BTreeMap::from([(name.to_string(), name.to_string())]),
+                )
+            }
+        };
+        // What Spark and others leave beside the parts of a table.
+        names.retain(|name, _| !name.starts_with(['_', '.']));
+        let is_table = |name: &str| TABLE_ENDINGS.iter().any(|e| without_gz(name).ends_with(e));
+        let other = names.keys().find(|name| !is_table(name));
+        if other.is_some() || names.is_empty() {
+            return Err(Error::NoTable {
+                path: path.to_path_buf(),
+                found: other.map_or_else(|| "nothing in it".into(), String::clone),
+            });
+        }
+        Ok(Self {
+            path: folder.to_path_buf(),
+            names,
+            zip: None,
+            hash: Sha256::new(),
+            tally: Tally::new(options),
+        })
+    }
+
+    /// The same, with what was read before counting towards fingerprint and report.
+    pub(crate) fn continuing(self, before: Self) -> Self {
+        Self {
+            hash: before.hash,
+            tally: before.tally,
+            ..self
         }
     }
 

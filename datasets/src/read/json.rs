@@ -16,6 +16,8 @@ pub(crate) enum Scalar<'a> {
     Real(f64),
     /// The texts in a list, and in the lists in it.
     List(Vec<String>),
+    /// A time, in seconds since 1970 UTC, from a file that says so.
+    Seconds(i64),
     /// An object or a truth value.
     Other,
 }
@@ -28,8 +30,9 @@ impl Scalar<'_> {
             Self::Text(text) => Some(Cow::Borrowed(text)),
             Self::Whole(number) => Some(Cow::Owned(number.to_string())),
             Self::Real(number) => Some(Cow::Owned(number.to_string())),
+            Self::Seconds(seconds) => Some(Cow::Owned(seconds.to_string())),
             Self::List(_) => Some(Cow::Borrowed("a list")),
-            Self::Other => Some(Cow::Borrowed("an object or a truth value")),
+            Self::Other => Some(Cow::Borrowed("neither text nor number")),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Parquet, row by row.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Seek};
 use std::panic::{self, AssertUnwindSafe};
@@ -12,6 +13,7 @@ use parquet::record::{Field, Row};
 use super::cell::Place;
 use super::csv::find_columns;
 use super::files::Opened;
+use super::json::Scalar;
 use crate::Error;
 use crate::error::Found;
 use crate::report::Tally;
@@ -149,7 +151,12 @@ impl<'a> TableRow<'a> {
             .checked_rating(rating, || Found::value(&field.to_string()))
     }
 
-    pub(crate) fn field(&self, column: Column<'_>) -> &'a Field {
+    /// A cell, whatever it is.
+    pub(crate) fn scalar(&self, index: usize) -> Scalar<'a> {
+        scalar(self.field(Column { index, name: "" }))
+    }
+
+    fn field(&self, column: Column<'_>) -> &'a Field {
         const NULL: &Field = &Field::Null;
         self.row
             .get_column_iter()
@@ -170,6 +177,30 @@ fn whole_or_text(field: &Field) -> Option<String> {
         Field::ULong(value) => Some(value.to_string()),
         Field::Str(value) => Some(value.clone()),
         _ => None,
+    }
+}
+
+fn scalar(field: &Field) -> Scalar<'_> {
+    match field {
+        Field::Null => Scalar::Missing,
+        Field::Str(text) if text.trim().is_empty() => Scalar::Missing,
+        Field::Str(text) => Scalar::Text(Cow::Borrowed(text)),
+        Field::Float(number) => Scalar::Real(f64::from(*number)),
+        Field::Double(number) => Scalar::Real(*number),
+        Field::Date(days) => Scalar::Seconds(i64::from(*days) * 86_400),
+        Field::TimestampMillis(time) => Scalar::Seconds(time.div_euclid(1_000)),
+        Field::TimestampMicros(time) => Scalar::Seconds(time.div_euclid(1_000_000)),
+        Field::ListInternal(list) => {
+            let names = list.elements().iter().filter_map(|element| match element {
+                Field::Str(name) => Some(name.clone()),
+                _ => None,
+            });
+            Scalar::List(names.collect())
+        }
+        _ => match whole_or_text(field) {
+            Some(number) => Scalar::Text(Cow::Owned(number)),
+            None => Scalar::Other,
+        },
     }
 }
 

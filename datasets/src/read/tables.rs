@@ -271,6 +271,15 @@ impl Histories {
         }
     }
 
+    /// Let the rank within the history stand in the place of times.
+    pub(crate) fn rank(&mut self) {
+        for history in &mut self.histories {
+            for (event, rank) in history.events.iter_mut().zip(1..) {
+                event.timestamp = rank;
+            }
+        }
+    }
+
     pub(crate) fn finish(mut self, file: &Path) -> Result<Vec<History>, Error> {
         if self.histories.is_empty() {
             return Err(Error::Empty {

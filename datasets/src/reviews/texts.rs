@@ -68,6 +68,12 @@ struct Span {
     summary: u32,
 }
 
+impl Span {
+    fn is_empty(&self) -> bool {
+        self.text == 0 && self.summary == 0
+    }
+}
+
 impl ReviewTexts {
     /// Read the texts of a dataset's events from the files that it was read from. The dataset may
     /// have been filtered since.
@@ -91,10 +97,10 @@ impl ReviewTexts {
         for member in review_members(&files)? {
             files.read(&member, |file| {
                 for_each_review(file, |_, review| {
-                    let Some(timestamp) = review.timestamp else {
+                    if review.timestamp.is_none() {
                         return Ok(());
-                    };
-                    let key = (review.user, review.item, timestamp);
+                    }
+                    let key = (review.user, review.item, review.timestamp);
                     texts.add(key, review.text, review.summary)
                 })
             })?;
@@ -115,7 +121,7 @@ impl ReviewTexts {
     pub fn get(&self, user: usize, event: usize) -> Result<Option<Review>, Error> {
         let events = self.starts[user]..self.starts[user + 1];
         let span = self.spans[events][event];
-        if span.text == 0 && span.summary == 0 {
+        if span.is_empty() {
             return Ok(None);
         }
         let mut bytes = vec![0; span.text as usize + span.summary as usize];
@@ -136,8 +142,7 @@ impl ReviewTexts {
 
     /// Number of events with a text or a summary.
     pub fn len(&self) -> usize {
-        let has_text = |span: &&Span| span.text > 0 || span.summary > 0;
-        self.spans.iter().filter(has_text).count()
+        self.spans.iter().filter(|span| !span.is_empty()).count()
     }
 
     /// Whether nobody wrote anything.
@@ -185,10 +190,11 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Note the texts of the event of this person, item and time, if the dataset has it.
+    /// Note the texts of the event of this person, item and, if there is one, time; nothing if the
+    /// dataset has no such event. Of several the first without a text gets it.
     pub(crate) fn add(
         &mut self,
-        (user, item, timestamp): (&str, &str, i64),
+        (user, item, timestamp): (&str, &str, Option<i64>),
         text: &str,
         summary: &str,
     ) -> Result<(), Error> {
@@ -199,25 +205,34 @@ impl<'a> Writer<'a> {
             return Ok(());
         };
         let events = &self.dataset.histories[user].events;
-        let first = events.partition_point(|event| event.timestamp < timestamp);
-        let same_time = events[first..]
-            .iter()
-            .take_while(|event| event.timestamp == timestamp);
-        for (at, event) in same_time.enumerate() {
-            if event.item != item {
-                continue;
+        let range = match timestamp {
+            Some(time) => {
+                events.partition_point(|event| event.timestamp < time)
+                    ..events.partition_point(|event| event.timestamp <= time)
             }
-            let (text, summary) = (plain(text), plain(summary));
-            self.spans[self.starts[user] + first + at] = Span {
-                start: self.n_bytes,
-                text: text.len() as u32,
-                summary: summary.len() as u32,
-            };
-            for part in [text, summary] {
-                self.file.write_all(part.as_bytes()).map_err(write_error)?;
-                self.n_bytes += part.len() as u64;
-            }
-            break;
+            None => 0..events.len(),
+        };
+        let start = self.starts[user];
+        let mut places = range
+            .filter(|&at| events[at].item == item)
+            .map(|at| start + at);
+        let Some(first) = places.next() else {
+            return Ok(());
+        };
+        let has_none = |place: &usize| self.spans[*place].is_empty();
+        let place = std::iter::once(first)
+            .chain(places)
+            .find(has_none)
+            .unwrap_or(first);
+        let (text, summary) = (plain(text), plain(summary));
+        self.spans[place] = Span {
+            start: self.n_bytes,
+            text: text.len() as u32,
+            summary: summary.len() as u32,
+        };
+        for part in [text, summary] {
+            self.file.write_all(part.as_bytes()).map_err(write_error)?;
+            self.n_bytes += part.len() as u64;
         }
         Ok(())
     }
