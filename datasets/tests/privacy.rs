@@ -4,7 +4,9 @@ use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use datasets::{LeaveOneOut, movielens};
+use datasets::reviews::ReviewTexts;
+use datasets::tables::{TableConfig, TimeColumn};
+use datasets::{LeaveOneOut, ReadOptions, Split, SplitConfig, load_with, movielens, tables};
 use tracing_subscriber::fmt::MakeWriter;
 
 #[derive(Clone, Default)]
@@ -58,6 +60,78 @@ fn logs_and_debug_texts_show_counts_only() {
         assert!(
             !logged.contains(canary) && !shown.contains(canary),
             "{canary}: {logged} {shown}"
+        );
+    }
+}
+
+/// Log everything that `read` says.
+fn logged(read: impl FnOnce()) -> String {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .finish();
+    tracing::subscriber::with_default(subscriber, read);
+    let bytes = log.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn no_person_name_or_text_of_reviews_and_tables_is_ever_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let review = r#"{"reviewerID": "canary-1", "reviewerName": "canary-2", "asin": "canary-3",
+        "reviewText": "canary-4", "summary": "canary-5", "overall": 5, "unixReviewTime": 987654321}"#
+        .replace('\n', "");
+    let broken = r#"{"reviewerID": "canary-6", "asin": "canary-7", "overall": "canary-8"}"#;
+    fs::write(
+        path.join("X_5.json"),
+        format!("{review}\n{review}\n{broken}\n"),
+    )
+    .unwrap();
+    let item = r#"{"asin": "canary-3", "title": "<b>canary-9</b>", "category": "['canary-10']"}"#;
+    fs::write(path.join("meta_X.json"), item).unwrap();
+    let lines =
+        "who,what,said,at\ncanary-1,canary-3,canary-4,9\ncanary-1,canary-3,canary-4,canary\n";
+    fs::write(path.join("log.csv"), lines).unwrap();
+    let config = TableConfig {
+        text: Some("said".into()),
+        time: Some(TimeColumn::InSeconds("at".into())),
+        ..TableConfig::new("log.csv", "who", "what")
+    };
+    let skip = ReadOptions {
+        skip_bad: 1,
+        ..ReadOptions::default()
+    };
+    let log = logged(|| {
+        let dataset = load_with(path, &skip).unwrap();
+        let texts = ReviewTexts::read_with(path, &dataset, &skip).unwrap();
+        tracing::info!(?texts, ?dataset, review = ?texts.get(0, 0).unwrap());
+        tracing::info!("{}", dataset.stats());
+        let dataset = tables::load(&config, path, &skip).unwrap();
+        tables::load_texts(&config, path, &dataset, &skip).unwrap();
+        let split = Split::new(&dataset, &SplitConfig::LeaveOneOut).unwrap();
+        tracing::info!(?split, leakage = %split.leakage(), "{split}");
+    });
+    assert!(
+        log.contains("records skipped") && log.contains("users=1"),
+        "{log}"
+    );
+    assert!(!log.contains("canary") && !log.contains("9876543"), "{log}");
+
+    let masked = ReadOptions {
+        mask_values: true,
+        ..ReadOptions::default()
+    };
+    for error in [
+        load_with(path, &masked).unwrap_err(),
+        tables::load(&config, path, &masked).unwrap_err(),
+    ] {
+        let shown = format!("{error} {error:?}");
+        assert!(
+            !shown.contains("canary") && shown.contains("bytes"),
+            "{shown}"
         );
     }
 }
