@@ -327,35 +327,6 @@ fn leave_one_out_of_movielens_100k_leaves_nobody_out() {
     assert_eq!(split.windows(50, 1).count(), expected);
 }
 
-/// `cargo test --release -p datasets -- --ignored`: writes and reads some 500 MB.
-#[test]
-#[ignore = "writes and reads a file of the size of MovieLens 20M"]
-fn generated_data_of_the_size_of_movielens_20m_is_read() {
-    use std::io::Write;
-
-    let folder = tempfile::tempdir().unwrap();
-    let mut movies = "movieId,title,genres\n".to_string();
-    for item in 0..27_278 {
-        movies += &format!("{item},\"Film {item}, The (1999)\",Drama|Comedy\n");
-    }
-    fs::write(folder.path().join("movies.csv"), movies).unwrap();
-    let file = fs::File::create(folder.path().join("ratings.csv")).unwrap();
-    let mut ratings = std::io::BufWriter::new(file);
-    writeln!(ratings, "userId,movieId,rating,timestamp").unwrap();
-    for n in 0..20_000_000_u64 {
-        let (user, item, time) = (
-            n / 145,
-            n * 7919 % 27_278,
-            1_000_000_000 + n * 31 % 1_000_000,
-        );
-        writeln!(ratings, "{user},{item},{}.5,{time}", n % 5).unwrap();
-    }
-    ratings.into_inner().unwrap();
-    let dataset = load_within(60, folder.path());
-    assert_eq!(dataset.stats().interactions, 20_000_000);
-    assert_eq!(dataset.histories.len(), 137_932);
-}
-
 #[test]
 fn amazon_s_and_google_s_reviews_have_the_counts_that_pandas_finds() {
     // File, people, events once copies and older reviews are gone, both of those, items that were
