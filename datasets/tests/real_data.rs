@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use datasets::assets::{AssetStore, default_cache_dir, find};
 use datasets::reviews::ReviewTexts;
-use datasets::{Dataset, Error, Finding, LeaveOneOut, movielens};
+use datasets::tables::{TableConfig, TimeColumn, TimeUnit};
+use datasets::{
+    Cut, Dataset, Error, Finding, LeaveOneOut, ReadOptions, Split, SplitConfig, movielens, tables,
+};
 
 fn shared_data() -> PathBuf {
     match std::env::var_os("USER_LLM_SHARED_DATA") {
@@ -393,4 +396,47 @@ fn amazon_s_and_google_s_reviews_have_the_counts_that_pandas_finds() {
     assert_eq!(dataset.report.count(Finding::MillisecondTime), 50);
     assert_eq!(dataset.report.count(Finding::RepeatedItem), 11_291 - 11_243);
     assert_eq!(dataset.report.count(Finding::ListAsText), 50);
+}
+
+#[test]
+fn google_local_s_csv_files_are_tables_of_one_s_own() {
+    let Some(path) = folder("tables", "google-local") else {
+        return;
+    };
+    let in_seconds = TimeColumn::InSeconds("time".into());
+    let sample = TableConfig {
+        rating: Some("rating".into()),
+        time: Some(in_seconds),
+        columns: Some(
+            ["user", "place", "rating", "time"]
+                .map(String::from)
+                .to_vec(),
+        ),
+        ..TableConfig::new("googlelocal2018_sample_46k.csv.gz", "user", "place")
+    };
+    let dataset = tables::load(&sample, &path, &ReadOptions::default()).unwrap();
+    let stats = dataset.stats();
+    assert_eq!(
+        (stats.users, stats.items, stats.interactions),
+        (30_679, 32_002, 46_052)
+    );
+    let cut = |share| Cut::Fraction(share);
+    let (validation, test) = (cut(0.8), cut(0.9));
+    let split = Split::new(&dataset, &SplitConfig::GlobalTime { validation, test }).unwrap();
+    assert_eq!(split.leakage().neighbours_future, Some(0.0));
+    let one_out = Split::new(&dataset, &SplitConfig::LeaveOneOut)
+        .unwrap()
+        .leakage();
+    assert!(one_out.neighbours_future.unwrap() > 0.1, "{one_out}");
+
+    let in_milliseconds = TimeColumn::InUnit {
+        column: "timestamp".into(),
+        unit: TimeUnit::Milliseconds,
+    };
+    let vermont = TableConfig {
+        time: Some(in_milliseconds),
+        ..TableConfig::new("vermont_reviews_50.csv", "user", "gmap_id")
+    };
+    let dataset = tables::load(&vermont, &path, &ReadOptions::default()).unwrap();
+    assert_eq!(dataset.stats().interactions, 50);
 }
