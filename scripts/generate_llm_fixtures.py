@@ -11,7 +11,10 @@ the same bytes. What it makes:
 - tiny-llama/: Llama layout, float32, one file, a head of its own, head width that is not
   width / heads.
 - tiny-qwen2/: Qwen2 layout, bfloat16, two files with an index, tied head, biases on q, k, v.
-- in both, expected.json: tokens, chat text, logits and greedy tokens by transformers (float32).
+- tiny-mistral/: Mistral layout, a window that no text is longer than.
+- tiny-qwen3/: Qwen3 layout, norms of queries and keys, head width that is not width / heads.
+- tiny-smollm3/: SmolLM3 layout, four layers, the last without positions.
+- in all of them, expected.json: tokens, chat text, logits and greedy tokens by transformers (float32).
 - gguf_blocks.json: for each quantisation that the crate names, a tensor of two blocks quantised and
   dequantised by ggml's own Python package, bytes and values.
 """
@@ -27,8 +30,9 @@ import transformers
 from gguf import GGMLQuantizationType as Q
 from gguf import quants
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
 
 FIXTURES = Path("llm/tests/fixtures")
 TEXT = "The long voyage of 1995, and home again"
@@ -77,7 +81,7 @@ def randomise(model: torch.nn.Module) -> None:
     generator = torch.Generator().manual_seed(20240220)
     for name, parameter in sorted(model.named_parameters()):
         values = torch.randn(parameter.shape, generator=generator)
-        if name.endswith("norm.weight"):
+        if name.endswith("norm.weight"):  # q_norm and k_norm, too
             values = 1 + 0.2 * values
         else:
             values = values / math.sqrt(parameter.shape[-1])
@@ -137,6 +141,36 @@ def write_models() -> None:
     )
     randomise(qwen2)
     write_model("tiny-qwen2", qwen2.to(torch.bfloat16), make_tokenizer(adds_bos=False), max_shard_size="12KB")
+
+    mistral = MistralForCausalLM(
+        MistralConfig(
+            **sizes, num_attention_heads=4, num_key_value_heads=1, rms_norm_eps=1e-5, rope_theta=700.0,
+            max_position_embeddings=128, sliding_window=128, tie_word_embeddings=True,
+            bos_token_id=0, eos_token_id=1,
+        )
+    )
+    randomise(mistral)
+    write_model("tiny-mistral", mistral.to(torch.bfloat16), make_tokenizer(adds_bos=True))
+
+    qwen3 = Qwen3ForCausalLM(
+        Qwen3Config(
+            **sizes, num_attention_heads=4, num_key_value_heads=2, head_dim=10, rms_norm_eps=1e-6,
+            rope_theta=10000.0, max_position_embeddings=128, tie_word_embeddings=True,
+            bos_token_id=0, eos_token_id=1,
+        )
+    )
+    randomise(qwen3)
+    write_model("tiny-qwen3", qwen3.to(torch.bfloat16), make_tokenizer(adds_bos=False))
+
+    smollm3 = SmolLM3ForCausalLM(
+        SmolLM3Config(
+            **{**sizes, "num_hidden_layers": 4}, num_attention_heads=4, num_key_value_heads=2,
+            rms_norm_eps=1e-6, rope_theta=5000.0, max_position_embeddings=128, tie_word_embeddings=True,
+            bos_token_id=0, eos_token_id=1, pad_token_id=1,
+        )
+    )
+    randomise(smollm3)
+    write_model("tiny-smollm3", smollm3.to(torch.bfloat16), make_tokenizer(adds_bos=False))
 
 
 def write_blocks() -> None:

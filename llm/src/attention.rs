@@ -1,7 +1,7 @@
 use burn::{
     config::Config,
     module::{Initializer, Module},
-    nn::{Linear, LinearConfig},
+    nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig},
     tensor::{
         Bool, Device, Int, Tensor, activation::softmax, assert_shape, module::attention,
         ops::AttentionModuleOptions, s,
@@ -24,6 +24,11 @@ pub struct SelfAttentionConfig {
     /// Whether query, key and value have a bias, as in Qwen2.
     #[config(default = false)]
     pub qkv_bias: bool,
+    /// Epsilon of the norms that queries and keys have, as in Qwen3; `None` = they have none.
+    pub qk_norm: Option<f64>,
+    /// Whether queries and keys are turned to their positions.
+    #[config(default = true)]
+    pub has_rope: bool,
     /// How the weights start.
     #[config(default = "crate::model::INITIALIZER")]
     pub initializer: Initializer,
@@ -56,15 +61,23 @@ impl SelfAttentionConfig {
         };
         let d_queries = self.n_heads * self.d_head;
         let d_keys = self.n_kv_heads * self.d_head;
+        let norm = |epsilon| {
+            RmsNormConfig::new(self.d_head)
+                .with_epsilon(epsilon)
+                .init(device)
+        };
 
         SelfAttention {
             query: linear(self.d_model, d_queries, self.qkv_bias),
             key: linear(self.d_model, d_keys, self.qkv_bias),
             value: linear(self.d_model, d_keys, self.qkv_bias),
             output: linear(d_queries, self.d_model, false),
+            query_norm: self.qk_norm.map(norm),
+            key_norm: self.qk_norm.map(norm),
             n_heads: self.n_heads,
             n_kv_heads: self.n_kv_heads,
             d_head: self.d_head,
+            has_rope: self.has_rope,
         }
     }
 }
@@ -76,6 +89,9 @@ impl SelfAttentionConfig {
 /// ([GQA](https://arxiv.org/abs/2305.13245)). Keys and values are not repeated: the query heads of
 /// a group are neighbours, so `[batch, n_heads, new, d_head]` is read as
 /// `[batch, n_kv_heads, group * new, d_head]`, and one matrix product serves the group.
+///
+/// Qwen3 normalises every head's queries and keys before they are turned; some blocks of SmolLM3
+/// turn nothing ([NoPE](https://arxiv.org/abs/2501.18795)).
 #[derive(Module, Debug)]
 pub struct SelfAttention {
     /// `[d_model, n_heads * d_head]`
@@ -86,9 +102,14 @@ pub struct SelfAttention {
     pub value: Linear,
     /// `[n_heads * d_head, d_model]`
     pub output: Linear,
+    /// Over each head's queries, `[d_head]`.
+    pub query_norm: Option<RmsNorm>,
+    /// Over each head's keys, `[d_head]`.
+    pub key_norm: Option<RmsNorm>,
     n_heads: usize,
     n_kv_heads: usize,
     d_head: usize,
+    has_rope: bool,
 }
 
 impl SelfAttention {
@@ -122,8 +143,18 @@ impl SelfAttention {
         let key = heads(self.key.forward(x.clone()), self.n_kv_heads);
         let value = heads(self.value.forward(x), self.n_kv_heads);
 
-        let query = plan.rotation.forward(query);
-        let key = plan.rotation.forward(key);
+        let placed = |heads: Tensor<4>, norm: &Option<RmsNorm>| {
+            let heads = match norm {
+                Some(norm) => norm.forward(heads),
+                None => heads,
+            };
+            match self.has_rope {
+                true => plan.rotation.forward(heads),
+                false => heads,
+            }
+        };
+        let query = placed(query, &self.query_norm);
+        let key = placed(key, &self.key_norm);
         let (key, value) = match cache {
             Some(cache) => cache.append(key, value),
             None => (key, value),

@@ -53,6 +53,14 @@ pub struct LanguageModelConfig {
     /// Whether query, key and value have a bias, as in Qwen2.
     #[config(default = false)]
     pub qkv_bias: bool,
+    /// Whether every head's queries and keys have a norm, as in Qwen3.
+    #[config(default = false)]
+    pub qk_norm: bool,
+    /// Blocks, counted from 0, whose attention knows no positions (NoPE): in SmolLM3 every fourth.
+    #[config(default = "Vec::new()")]
+    pub nope_layers: Vec<usize>,
+    /// Tokens of the longest text that the model was made for, where its files say so.
+    pub context_length: Option<usize>,
 }
 
 impl LanguageModelConfig {
@@ -70,7 +78,8 @@ impl LanguageModelConfig {
         };
         let attention =
             SelfAttentionConfig::new(self.d_model, self.n_heads, self.n_kv_heads, self.d_head)
-                .with_qkv_bias(self.qkv_bias);
+                .with_qkv_bias(self.qkv_bias)
+                .with_qk_norm(self.qk_norm.then_some(self.norm_epsilon));
         let feed_forward = FeedForwardConfig::new(self.d_model, self.d_ff);
 
         LanguageModel {
@@ -78,9 +87,12 @@ impl LanguageModelConfig {
                 .with_initializer(INITIALIZER)
                 .init(device),
             blocks: (0..self.n_layers)
-                .map(|_| Block {
+                .map(|index| Block {
                     attention_norm: norm(),
-                    attention: attention.init(device),
+                    attention: attention
+                        .clone()
+                        .with_has_rope(!self.nope_layers.contains(&index))
+                        .init(device),
                     feed_forward_norm: norm(),
                     feed_forward: feed_forward.init(device),
                 })
@@ -109,8 +121,9 @@ impl LanguageModelConfig {
 /// ```
 ///
 /// Grouped-query attention with rotary positions, RMSNorm before each half of a block, SwiGLU
-/// feed-forward, no biases but Qwen2's on query, key and value: Llama, SmolLM, Mistral without its
-/// window, Qwen2. The parts are public, so that another crate can walk the blocks itself and put
+/// feed-forward, no biases but Qwen2's on query, key and value: Llama, Mistral without its window,
+/// Qwen2, Qwen3 with its norms of queries and keys, SmolLM 1 to 3 with blocks that know no
+/// positions. The parts are public, so that another crate can walk the blocks itself and put
 /// something between their halves; see [`Block`].
 ///
 /// # Example

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fs};
 use burn::tensor::Device;
 use common::{copy, distance, expected, fixture, tiny, tokens};
 use llm::{
-    Error,
+    Error, LanguageModelConfig,
     load::{LoadedModel, load},
 };
 use safetensors::{Dtype, SafeTensors};
@@ -284,7 +284,7 @@ fn converted(name: &str, architecture: &str) -> Gguf {
         .set("tokenizer.ggml.eos_token_id", Value::U32(1))
         .set(
             "tokenizer.ggml.add_bos_token",
-            Value::Bool(architecture == "llama"),
+            Value::Bool(tiny(name).tokenizer.encode("").unwrap() == [0]),
         )
         .set("tokenizer.chat_template", Value::String(template));
 
@@ -305,7 +305,8 @@ fn converted(name: &str, architecture: &str) -> Gguf {
                 Dtype::BF16 => 30,
                 other => panic!("{other:?}"),
             };
-            if architecture == "llama" && (name.contains("q_proj") || name.contains("k_proj")) {
+            let is_reordered = matches!(architecture, "llama" | "smollm3");
+            if is_reordered && (name.contains("q_proj") || name.contains("k_proj")) {
                 rows = to_pairs(&rows, rows.len() / shape[0], config.d_head);
             }
             gguf = gguf.tensor(&gguf_name(&name), (kind, shape, rows));
@@ -337,6 +338,8 @@ fn gguf_name(name: &str) -> String {
         ("self_attn.k_proj", "attn_k"),
         ("self_attn.v_proj", "attn_v"),
         ("self_attn.o_proj", "attn_output"),
+        ("self_attn.q_norm", "attn_q_norm"),
+        ("self_attn.k_norm", "attn_k_norm"),
         ("mlp.gate_proj", "ffn_gate"),
         ("mlp.up_proj", "ffn_up"),
         ("mlp.down_proj", "ffn_down"),
@@ -349,12 +352,25 @@ fn gguf_name(name: &str) -> String {
 
 #[test]
 fn a_model_is_the_same_in_both_formats() {
-    for (name, architecture) in [("tiny-llama", "llama"), ("tiny-qwen2", "qwen2")] {
+    for (name, architecture) in [
+        ("tiny-llama", "llama"),
+        ("tiny-mistral", "llama"),
+        ("tiny-qwen2", "qwen2"),
+        ("tiny-qwen3", "qwen3"),
+        ("tiny-smollm3", "smollm3"),
+    ] {
         let folder = tiny(name);
         let file = converted(name, architecture).load().unwrap();
         let expected = expected(name);
         assert_eq!(file.name, "Tiny");
-        assert_eq!(file.config.qkv_bias, architecture == "qwen2");
+        assert_eq!(
+            LanguageModelConfig {
+                context_length: folder.config.context_length,
+                norm_epsilon: folder.config.norm_epsilon,
+                ..file.config.clone()
+            },
+            folder.config
+        );
 
         let device = file.model.device();
         let ids = tokens(&expected.ids, &device);
@@ -385,7 +401,8 @@ fn what_is_not_supported_is_refused_with_what_is() {
     let cases = [
         (
             small().set("general.architecture", text("gemma3")),
-            "`general.architecture` is gemma3, which is not supported; supported: llama, qwen2",
+            "`general.architecture` is gemma3, which is not supported; supported: llama, qwen2, \
+             qwen3, smollm3",
         ),
         (
             small().set("llama.rope.scaling.type", text("yarn")),

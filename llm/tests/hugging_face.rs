@@ -93,6 +93,14 @@ fn sizes_and_names_come_from_the_folder() {
     assert!(qwen2.config.tied_head && qwen2.config.qkv_bias);
     assert_ne!(llama.sha256, qwen2.sha256);
     assert_eq!(qwen2.sha256.len(), 64);
+
+    let qwen3 = tiny("tiny-qwen3").config;
+    assert!(qwen3.qk_norm && !qwen3.qkv_bias);
+    assert_eq!((qwen3.d_model, qwen3.n_heads, qwen3.d_head), (24, 4, 10));
+
+    let smollm3 = tiny("tiny-smollm3").config;
+    assert_eq!(smollm3.nope_layers, [3]);
+    assert_eq!(smollm3.context_length, Some(128));
 }
 
 /// The error of loading a tiny model after `damage`.
@@ -150,7 +158,8 @@ fn settings_that_would_change_the_numbers_are_refused_with_what_is_supported() {
     let cases = [
         (
             json!({"model_type": "mixtral"}),
-            "`model_type` is mixtral, which is not supported; supported: llama, mistral, qwen2",
+            "`model_type` is mixtral, which is not supported; supported: llama, mistral, qwen2, qwen3, \
+             smollm3",
         ),
         (
             json!({"architectures": ["LlamaForSequenceClassification"]}),
@@ -177,6 +186,10 @@ fn settings_that_would_change_the_numbers_are_refused_with_what_is_supported() {
             "`sliding_window` is 1024",
         ),
         (json!({"attention_bias": true}), "`attention_bias` is true"),
+        (
+            json!({"model_type": "gemma3_text"}),
+            "`model_type` is gemma3_text",
+        ),
         (json!({"hidden_act": "gelu"}), "`hidden_act` is gelu"),
         (
             json!({"quantization_config": {"bits": 4}}),
@@ -232,6 +245,26 @@ fn sizes_that_make_no_model_are_refused() {
         let error = error_with("tiny-llama", settings);
         assert!(error.contains(message), "{error}");
     }
+}
+
+#[test]
+fn blocks_without_positions_are_those_that_the_file_names() {
+    let error = error_with("tiny-smollm3", json!({"no_rope_layers": [1, 0]}));
+    assert!(
+        error.contains("`no_rope_layers` is a list of 2, expected a list of 4"),
+        "{error}"
+    );
+
+    let with = |settings: Value| {
+        let folder = copy("tiny-smollm3");
+        change_json(&folder.path().join("config.json"), settings);
+        let loaded = load(folder.path(), &Device::flex()).unwrap();
+        loaded.config.nope_layers
+    };
+    assert_eq!(with(json!({"no_rope_layers": [0, 1, 0, 1]})), [0, 2]);
+    let interval = json!({"no_rope_layers": null, "no_rope_layer_interval": 2});
+    assert_eq!(with(interval), [1, 3]);
+    assert_eq!(with(json!({"no_rope_layers": null})), [3]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use burn::{
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 
 use super::{
-    LoadedModel, check_sizes, check_vocabulary, only,
+    LoadedModel, check_sizes, check_vocabulary, every, only,
     weights::{self, FileTensor},
 };
 use crate::{
@@ -22,7 +22,10 @@ use crate::{
 };
 
 /// Architectures whose arithmetic is this crate's.
-const ARCHITECTURES: &[&str] = &["llama", "qwen2"];
+const ARCHITECTURES: &[&str] = &["llama", "qwen2", "qwen3", "smollm3"];
+
+/// Blocks of SmolLM3 without positions: every fourth, which its files do not say.
+const SMOLLM3_NOPE_INTERVAL: usize = 4;
 
 /// GGUF's tensor names and ours, tried from top to bottom.
 ///
@@ -37,6 +40,8 @@ const NAMES: &[(&str, &str)] = &[
     (r"\.attn_k\.", ".attention.key."),
     (r"\.attn_v\.", ".attention.value."),
     (r"\.attn_output\.", ".attention.output."),
+    (r"\.attn_q_norm\.", ".attention.query_norm."),
+    (r"\.attn_k_norm\.", ".attention.key_norm."),
     (r"\.ffn_norm\.", ".feed_forward_norm."),
     (r"\.ffn_gate\.", ".feed_forward.gate."),
     (r"\.ffn_up\.", ".feed_forward.up."),
@@ -121,10 +126,12 @@ impl<'a> Gguf<'a> {
 
         let n_kv_heads = key("attention.head_count_kv");
         let rope_theta = key("rope.freq_base");
+        let context_length = key("context_length");
+        let n_layers = self.size(&key("block_count"))?;
         let config = LanguageModelConfig {
             vocab_size: self.vocab_size()?,
             d_model,
-            n_layers: self.size(&key("block_count"))?,
+            n_layers,
             n_heads,
             n_kv_heads: match self.optional(&n_kv_heads) {
                 Some(_) => self.size(&n_kv_heads)?,
@@ -139,6 +146,15 @@ impl<'a> Gguf<'a> {
             norm_epsilon: self.number(&key("attention.layer_norm_rms_epsilon"))?,
             tied_head: !self.content.tensor_infos.contains_key("output.weight"),
             qkv_bias: architecture == "qwen2",
+            qk_norm: architecture == "qwen3",
+            nope_layers: match architecture {
+                "smollm3" => every(SMOLLM3_NOPE_INTERVAL, n_layers),
+                _ => Vec::new(),
+            },
+            context_length: match self.optional(&context_length) {
+                Some(_) => Some(self.size(&context_length)?),
+                None => None,
+            },
         };
         check_sizes(self.path, &config)?;
         Ok(config)
@@ -271,8 +287,9 @@ impl<'a> Gguf<'a> {
     /// All tensors, each dequantised when it is read.
     fn tensors(&self, config: &LanguageModelConfig) -> Result<Vec<FileTensor>, Error> {
         // The converter of llama.cpp reorders queries and keys for its rotary kernel; that of
-        // Qwen2 does not.
-        let is_interleaved = self.string("general.architecture")? == "llama";
+        // Qwen does not.
+        let architecture = self.string("general.architecture")?;
+        let is_interleaved = matches!(architecture, "llama" | "smollm3");
         let rotated_heads = |name: &str| match name {
             _ if !is_interleaved => None,
             _ if name.contains(".attn_q.") => Some(config.n_heads),

@@ -11,14 +11,20 @@ use burn::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{LoadedModel, check_sizes, check_vocabulary, only, weights};
+use super::{LoadedModel, check_sizes, check_vocabulary, every, only, weights};
 use crate::{ChatTemplate, Error, LanguageModelConfig, Tokenizer};
 
 /// Model types whose arithmetic is this crate's.
-const MODEL_TYPES: &[&str] = &["llama", "mistral", "qwen2"];
+const MODEL_TYPES: &[&str] = &["llama", "mistral", "qwen2", "qwen3", "smollm3"];
 
 /// The same with a language model's head, and not a classifier's.
-const ARCHITECTURES: &[&str] = &["LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"];
+const ARCHITECTURES: &[&str] = &[
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "SmolLM3ForCausalLM",
+];
 
 /// Hugging Face's tensor names and ours, tried from top to bottom.
 ///
@@ -33,6 +39,8 @@ const NAMES: &[(&str, &str)] = &[
     (r"\.self_attn\.k_proj\.", ".attention.key."),
     (r"\.self_attn\.v_proj\.", ".attention.value."),
     (r"\.self_attn\.o_proj\.", ".attention.output."),
+    (r"\.self_attn\.q_norm\.", ".attention.query_norm."),
+    (r"\.self_attn\.k_norm\.", ".attention.key_norm."),
     (r"\.post_attention_layernorm\.", ".feed_forward_norm."),
     (r"\.mlp\.gate_proj\.", ".feed_forward.gate."),
     (r"\.mlp\.up_proj\.", ".feed_forward.up."),
@@ -112,6 +120,9 @@ struct ConfigFile {
     use_sliding_window: Option<bool>,
     #[serde(default)]
     layer_types: Vec<String>,
+    /// SmolLM3's, whose name says the opposite of what it holds: 1 where a block has positions.
+    no_rope_layers: Option<Vec<u8>>,
+    no_rope_layer_interval: Option<usize>,
     quantization_config: Option<Value>,
     bos_token_id: Option<u32>,
     eos_token_id: Option<OneOrMany>,
@@ -177,10 +188,11 @@ impl ConfigFile {
             .as_ref()
             .and_then(|rope| rope.rope_theta);
 
+        let n_layers = size("num_hidden_layers", self.num_hidden_layers)?;
         let config = LanguageModelConfig {
             vocab_size: size("vocab_size", self.vocab_size)?,
             d_model,
-            n_layers: size("num_hidden_layers", self.num_hidden_layers)?,
+            n_layers,
             n_heads,
             n_kv_heads: self.num_key_value_heads.unwrap_or(n_heads),
             d_head: self.head_dim.unwrap_or(d_model / n_heads.max(1)),
@@ -189,9 +201,31 @@ impl ConfigFile {
             norm_epsilon: self.rms_norm_eps.unwrap_or(1e-6),
             tied_head: self.tie_word_embeddings,
             qkv_bias: model_type == "qwen2",
+            qk_norm: model_type == "qwen3",
+            nope_layers: match model_type {
+                "smollm3" => self.nope_layers(path, n_layers)?,
+                _ => Vec::new(),
+            },
+            context_length: self.max_position_embeddings,
         };
         check_sizes(path, &config)?;
         Ok(config)
+    }
+
+    /// Blocks without positions, by SmolLM3's list, else by its interval.
+    fn nope_layers(&self, path: &Path, n_layers: usize) -> Result<Vec<usize>, Error> {
+        match &self.no_rope_layers {
+            Some(has_rope) if has_rope.len() == n_layers => {
+                Ok((0..n_layers).filter(|&at| has_rope[at] == 0).collect())
+            }
+            Some(has_rope) => Err(Error::BadValue {
+                path: path.into(),
+                key: "no_rope_layers".into(),
+                expected: format!("a list of {n_layers}, one for each layer"),
+                found: format!("a list of {}", has_rope.len()),
+            }),
+            None => Ok(every(self.no_rope_layer_interval.unwrap_or(4), n_layers)),
+        }
     }
 
     fn refuse_what_we_lack(&self, path: &Path, model_type: &str) -> Result<(), Error> {

@@ -32,10 +32,12 @@ pub struct LoadedModel {
 
 /// Load a model from a `.gguf` file or a Hugging Face folder.
 ///
-/// - GGUF: architectures `llama` and `qwen2`, byte-level BPE tokenizers. Tensors of any type that
+/// - GGUF: architectures `llama` (Llama, SmolLM 1 and 2, Mistral), `qwen2`, `qwen3` and `smollm3`,
+///   byte-level BPE tokenizers. Tensors of any type that
 ///   candle reads (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K and others) are dequantised one at
 ///   a time. Needs the feature `gguf`.
-/// - Folder: `config.json` of model type `llama`, `mistral` or `qwen2`, `tokenizer.json`, and
+/// - Folder: `config.json` of model type `llama`, `mistral`, `qwen2`, `qwen3` or `smollm3`,
+///   `tokenizer.json`, and
 ///   `model.safetensors` or the files that `model.safetensors.index.json` names, in F32, F16 or
 ///   BF16; `tokenizer_config.json`, `generation_config.json` and `chat_template.jinja` if there.
 ///
@@ -45,7 +47,8 @@ pub struct LoadedModel {
 ///
 /// Whatever is wrong with the files: unreadable, damaged, missing or surplus tensors, values that
 /// are not finite, or a model with parts that this crate does not have (scaled rotary positions, a
-/// sliding window, experts), which would load and give wrong numbers.
+/// sliding window, experts), which would load and give wrong numbers. A window is no hindrance where
+/// no text of the model can be longer: Mistral from version 0.2 on has none, its first version has.
 pub fn load(path: &Path, device: &Device) -> Result<LoadedModel, Error> {
     let loaded = if path.is_dir() {
         hugging_face::load(path, device)
@@ -108,6 +111,15 @@ fn only(
     })
 }
 
+/// A larger size is a damaged file's.
+const MOST: usize = 1 << 24;
+
+/// Every so-many-th layer of `n_layers`, counted from 0.
+fn every(interval: usize, n_layers: usize) -> Vec<usize> {
+    let is_one = |at: &usize| (at + 1).is_multiple_of(interval.max(1));
+    (0..n_layers.min(MOST)).filter(is_one).collect()
+}
+
 /// Sizes that no model can be built with are an error here, where a file is to blame, and a panic
 /// in [`LanguageModelConfig::init`].
 fn check_sizes(path: &Path, config: &LanguageModelConfig) -> Result<(), Error> {
@@ -130,7 +142,7 @@ fn check_sizes(path: &Path, config: &LanguageModelConfig) -> Result<(), Error> {
         ("feed-forward width", config.d_ff),
     ];
     for (key, size) in sizes {
-        if !(1..=1 << 24).contains(&size) {
+        if !(1..=MOST).contains(&size) {
             return bad(
                 key,
                 "a size of at least 1 and at most 2^24",

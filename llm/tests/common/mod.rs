@@ -12,8 +12,14 @@ use llm::load::{LoadedModel, load};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-/// Both tiny models, by the names of their folders.
-pub(crate) const TINY: [&str; 2] = ["tiny-llama", "tiny-qwen2"];
+/// The tiny models, by the names of their folders.
+pub(crate) const TINY: [&str; 5] = [
+    "tiny-llama",
+    "tiny-mistral",
+    "tiny-qwen2",
+    "tiny-qwen3",
+    "tiny-smollm3",
+];
 
 /// What transformers says of a tiny model.
 #[derive(Deserialize)]
