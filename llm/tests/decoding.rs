@@ -253,19 +253,17 @@ fn parameters(model: &LanguageModel, gradients: &burn::tensor::Gradients) -> [Ve
 fn every_weight_learns_unless_frozen_and_then_only_what_comes_in_does() {
     for name in TINY {
         let device = Device::flex().autodiff();
-        let model = load(&fixture(name), &device).unwrap().model;
+        let loaded = load(&fixture(name), &device).unwrap();
+        let (model, config) = (loaded.model, loaded.config);
         let loss = model
             .forward(tokens(&TOKENS, &device), None)
             .powi_scalar(2)
             .mean();
         let [all, learning] = parameters(&model, &loss.backward());
         assert_eq!(all, learning, "{name}");
-        // 2 blocks of 9 weights, 3 more if biased; embedding, norm and perhaps a head.
-        let n = if name == "tiny-llama" {
-            2 * 9 + 3
-        } else {
-            2 * 12 + 2
-        };
+        let in_block = 9 + 3 * usize::from(config.qkv_bias) + 2 * usize::from(config.qk_norm);
+        // Embedding, norm and perhaps a head.
+        let n = config.n_layers * in_block + 2 + usize::from(!config.tied_head);
         assert_eq!(all.len(), n, "the rotary angles are no parameter");
         assert!(
             all.contains(&"blocks.1.attention.query.weight".to_string()),
