@@ -2,7 +2,7 @@
 """Makes the tiny models in llm/tests/fixtures/, with what PyTorch says of them.
 
     python3 -m venv venv && . venv/bin/activate
-    pip install torch==2.9.0 transformers==5.23.0 gguf==0.19.0 numpy
+    pip install torch==2.9.0 transformers==5.23.0 peft==0.21.2 gguf==0.19.0 numpy
     python scripts/generate_llm_fixtures.py
 
 Run from the root of the repository. Everything is seeded: another run with the same versions gives
@@ -15,6 +15,7 @@ the same bytes. What it makes:
 - tiny-qwen3/: Qwen3 layout, norms of queries and keys, head width that is not width / heads.
 - tiny-smollm3/: SmolLM3 layout, four layers, the last without positions.
 - in all of them, expected.json: tokens, chat text, logits and greedy tokens by transformers (float32).
+- tiny-llama-lora/: adapters for tiny-llama by PEFT itself, and the logits with them.
 - gguf_blocks.json: for each quantisation that the crate names, a tensor of two blocks quantised and
   dequantised by ggml's own Python package, bytes and values.
 """
@@ -29,6 +30,7 @@ import torch
 import transformers
 from gguf import GGMLQuantizationType as Q
 from gguf import quants
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -173,6 +175,31 @@ def write_models() -> None:
     write_model("tiny-smollm3", smollm3.to(torch.bfloat16), make_tokenizer(adds_bos=False))
 
 
+def write_adapter() -> None:
+    base = FIXTURES / "tiny-llama"
+    folder = FIXTURES / "tiny-llama-lora"
+    shutil.rmtree(folder, ignore_errors=True)
+    ids = json.loads((base / "expected.json").read_text())["ids"]
+    model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
+    targets = ["q_proj", "k_proj", "v_proj", "down_proj"]
+    config = LoraConfig(r=3, lora_alpha=5, target_modules=targets, task_type="CAUSAL_LM")
+    model = get_peft_model(model, config).eval()
+    generator = torch.Generator().manual_seed(20240220)
+    for name, parameter in sorted(model.named_parameters()):
+        if "lora_" in name:  # B would begin at zero
+            parameter.data = torch.randn(parameter.shape, generator=generator) / 3
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    (folder / "adapter_model.safetensors").chmod(0o644)
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    settings["target_modules"].sort()  # a set, in another order at every run
+    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[0]
+    expected = {"ids": ids, "logits": rounded(logits)}
+    (folder / "expected.json").write_text(json.dumps(expected) + "\n")
+
+
 def write_blocks() -> None:
     """Two blocks of each type: gguf quantises the simple ones; for K types, which its Python part
     only reads, random bytes with small scales do, since any bytes are a valid block."""
@@ -208,4 +235,5 @@ def write_blocks() -> None:
 if __name__ == "__main__":
     FIXTURES.mkdir(parents=True, exist_ok=True)
     write_models()
+    write_adapter()
     write_blocks()

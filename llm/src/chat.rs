@@ -67,6 +67,18 @@ impl ChatTemplate {
         Ok(Self { environment })
     }
 
+    /// The template as it was given.
+    ///
+    /// # Errors
+    ///
+    /// None but of the template engine.
+    pub fn source(&self) -> Result<String, Error> {
+        match self.environment.get_template(NAME) {
+            Ok(template) => Ok(template.source().to_string()),
+            Err(source) => Err(Error::ChatTemplate { source }),
+        }
+    }
+
     /// Write a conversation as text; with `add_generation_prompt`, up to where the answer begins.
     pub fn render(
         &self,

@@ -17,6 +17,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A file or folder cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: Source,
+    },
     /// The path is neither a GGUF file nor a Hugging Face folder.
     #[error(
         "{} is not a language model: expected a .gguf file, or a folder with config.json, \

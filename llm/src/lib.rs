@@ -4,6 +4,7 @@
 //! other, a norm and a head. A forward pass is planned once ([`AttentionPlan`]: who stands where and
 //! sees whom) and walks the blocks; a [`KvCache`] lets it go on from where it stopped. [`load()`](load::load)
 //! brings a model from a GGUF file or a Hugging Face folder with its [`Tokenizer`] and chat template,
+//! [`save_hugging_face`](save::save_hugging_face) writes such a folder, [`adapter`] exchanges LoRA with PEFT,
 //! [`generate()`](generate::generate) lets it write, and [`ranking`] lets it choose among given texts.
 //!
 //! # Example
@@ -27,6 +28,7 @@
 //! ```
 #![recursion_limit = "256"]
 
+pub mod adapter;
 mod attention;
 mod block;
 mod cache;
@@ -38,6 +40,7 @@ pub mod load;
 mod model;
 pub mod ranking;
 mod rotary;
+pub mod save;
 pub mod tokenizer;
 
 pub use attention::{AttentionPlan, SelfAttention, SelfAttentionConfig};

@@ -152,6 +152,11 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// How a conversation is written, if the model was trained to have one.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat_template.as_ref()
+    }
+
     /// The wrapped tokenizer.
     pub fn inner(&self) -> &tokenizers::Tokenizer {
         &self.inner

@@ -5,7 +5,7 @@ use std::{
 };
 
 use burn::{
-    store::{ModuleStore, SafetensorsStore},
+    store::{KeyRemapper, ModuleStore, SafetensorsStore},
     tensor::Device,
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -29,7 +29,7 @@ const ARCHITECTURES: &[&str] = &[
 /// Hugging Face's tensor names and ours, tried from top to bottom.
 ///
 /// `model.layers.3.self_attn.q_proj.weight` → `blocks.3.attention.query.weight`
-const NAMES: &[(&str, &str)] = &[
+pub(crate) const NAMES: &[(&str, &str)] = &[
     (r"^model\.embed_tokens\.", "embedding."),
     (r"^model\.norm\.", "norm."),
     (r"^lm_head\.", "head."),
@@ -46,6 +46,16 @@ const NAMES: &[(&str, &str)] = &[
     (r"\.mlp\.up_proj\.", ".feed_forward.up."),
     (r"\.mlp\.down_proj\.", ".feed_forward.down."),
 ];
+
+/// [`NAMES`] the other way round.
+pub(crate) fn to_their_names() -> KeyRemapper {
+    let pattern = |(theirs, ours): &(&str, &str)| {
+        let start = if theirs.starts_with('^') { "^" } else { "" };
+        let ours = format!("{start}{}", ours.replace('.', r"\."));
+        (ours, theirs.replace(['^', '\\'], ""))
+    };
+    KeyRemapper::from_patterns(NAMES.iter().map(pattern).collect()).expect("our patterns are valid")
+}
 
 pub(super) fn load(folder: &Path, device: &Device) -> Result<LoadedModel, Error> {
     let config_path = folder.join("config.json");
@@ -395,7 +405,7 @@ fn read_text(path: &Path) -> Result<String, Error> {
     })
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     serde_json::from_str(&read_text(path)?).map_err(|source| Error::Malformed {
         path: path.into(),
         format: "JSON",

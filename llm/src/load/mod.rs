@@ -12,8 +12,8 @@ use crate::{Error, LanguageModel, LanguageModelConfig, Tokenizer};
 
 #[cfg(feature = "gguf")]
 mod gguf;
-mod hugging_face;
-mod weights;
+pub(crate) mod hugging_face;
+pub(crate) mod weights;
 
 /// A language model with what is needed to talk to it.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ fn load_gguf(path: &Path, _device: &Device) -> Result<LoadedModel, Error> {
 }
 
 /// A setting that the model has no part for is refused unless it is this.
-fn only(
+pub(crate) fn only(
     path: &Path,
     key: &str,
     found: impl std::fmt::Display,

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::{Error, LanguageModel, LanguageModelConfig};
 
 /// A tensor of a file, read when it is needed and not before.
-pub(super) type FileTensor = burn_pack::Tensor;
+pub(crate) type FileTensor = burn_pack::Tensor;
 
 /// Build the model and fill it from tensors in PyTorch's layout, one at a time: a parameter is never
 /// random first, and of a file no more is in memory than the tensor at hand.
@@ -69,7 +69,7 @@ pub(super) fn fill(
 
 /// The same tensor, whose reading fails if a value is NaN or infinite: one such weight makes every
 /// logit NaN, far from its cause.
-fn refuse_not_finite(tensor: FileTensor) -> FileTensor {
+pub(crate) fn refuse_not_finite(tensor: FileTensor) -> FileTensor {
     let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, tensor.shape.clone());
     bridge::deferred(name, dtype, shape, None, move || {
         let data = bridge::to_data(&tensor)?;
