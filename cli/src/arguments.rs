@@ -161,6 +161,18 @@ EXAMPLES
   user-llm generate --user 42 --prompt \"Next film:\" --raw --max-tokens 12
   user-llm generate --user 42 --prompt \"Describe my taste.\" --temperature 0.7 --top-p 0.9 --seed 1")]
     Generate(GenerateArgs),
+    /// Write a tuned model as files for others: transformers, PEFT, this library
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm export --out export
+  user-llm export --run runs/mine --data ~/ml-1m --tuning lora-cross-attention --out export
+  python scripts/check_export.py export
+
+The folder holds a model card, the language model with what was trained in it merged (a Hugging Face
+folder), its adapters in PEFT's layout if it was tuned with --strategy lora, and encoder, Perceiver,
+projector and cross-attention in a file of their own. All is read back before it counts: a trained
+parameter that is in no file, or other logits, are an error.")]
+    Export(ExportArgs),
     /// Look at this machine: version, backends, devices, cache, pip
     #[command(after_long_help = "\
 EXAMPLES
@@ -366,6 +378,18 @@ pub(crate) struct EmbedArgs {
     /// The file's format, whatever its name
     #[arg(long, value_enum)]
     pub(crate) format: Option<vectors::Format>,
+    /// Which tuned model, where the run has several, as in enc-cross-attention
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tuning: Option<String>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// The folder, which appears whole or not at all
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
     /// Which tuned model, where the run has several, as in enc-cross-attention
     #[arg(long, value_name = "NAME")]
     pub(crate) tuning: Option<String>,

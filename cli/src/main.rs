@@ -10,6 +10,7 @@ mod data;
 mod doctor;
 mod embed;
 mod evaluate;
+mod export;
 mod failure;
 mod files;
 mod generate;
@@ -71,6 +72,7 @@ fn run(options: Options) -> anyhow::Result<Ended> {
         Command::AddItems(add) => add_items::run(&workplace, &add),
         Command::Embed(embed) => embed::run(&workplace, &embed),
         Command::Generate(generate) => generate::run(&workplace, &generate),
+        Command::Export(export) => export::run(&workplace, &export),
         Command::Doctor => doctor::run(&workplace),
     }
 }

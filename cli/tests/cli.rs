@@ -222,6 +222,7 @@ fn help_lists_the_commands_and_teaches_by_example() {
         "add-items",
         "embed",
         "generate",
+        "export",
         "doctor",
     ];
     for command in commands {
@@ -455,6 +456,16 @@ fn from_nothing_to_an_answer() {
         "1",
     ])
     .ok();
+
+    let export = |words: &[&str]| ask(&[&["export", "--out", "x"], words].concat());
+    export(&[]).fails(&["choose one with --tuning"]);
+    let chosen = ["--tuning", "enc-cross-attention"];
+    let said = export(&chosen).ok().out;
+    assert!(said.contains("all accounted for"), "{said}");
+    let card = fs::read_to_string(place.path("x/README.md")).unwrap();
+    assert!(card.contains("User-LLM, enc-cross-attention"), "{card}");
+    export(&chosen).fails(&["is there already and not empty"]);
+
     generate(&["", "--raw"]).fails(&["--prompt is empty"]);
     assert_eq!(generate(&["x", "--top-p", "0"]).code, Some(2));
 }

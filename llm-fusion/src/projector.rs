@@ -25,6 +25,11 @@ impl Projector {
         }
     }
 
+    /// What the output is multiplied by. No parameter: neither trained nor saved with the weights.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
     /// Project.
     ///
     /// # Shapes

@@ -101,6 +101,14 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// An export that cannot be written, or is not what was tuned.
+    #[error("export {path}: {reason}")]
+    Export {
+        /// Its folder or file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A results folder that is none.
     #[error("{path} {reason}")]
     Results {

@@ -3,7 +3,8 @@
 //! Read in this order: [`RunConfig`] (one run, one file), [`Prepared`] (data, split and batcher),
 //! [`pretrain`] and [`tune`] (the two stages, both through [`train()`]), [`evaluate`] (the
 //! contenders' table), [`recommend`] (anybody's next items), [`embed`] (their vectors),
-//! [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves).
+//! [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves), [`export()`] (files for
+//! others).
 #![recursion_limit = "256"]
 
 mod added_items;
@@ -17,6 +18,7 @@ pub mod embed;
 mod error;
 pub mod evaluate;
 mod events;
+mod export;
 pub mod metrics;
 mod monitor;
 pub mod plots;
@@ -41,6 +43,7 @@ pub use config::{
 pub use dual::pretrain_dual;
 pub use error::Error;
 pub use events::EventBatcher;
+pub use export::{Exported, export};
 pub use monitor::{Dashboard, Monitor, Silent, Terminal};
 pub use prepared::Prepared;
 pub use pretrain::pretrain;

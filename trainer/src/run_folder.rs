@@ -310,6 +310,22 @@ impl RunFolder {
         llm: llm::LanguageModel,
         llm_sha256: &str,
     ) -> Result<UserLlm, Error> {
+        let model = self.load_adapted(config, prepared, llm, llm_sha256)?;
+        // Adapters are merged once, instead of in every forward pass.
+        let mut model = model.valid().materialize();
+        prepared.add_rows(&mut model.encoder.embedding.modalities[ITEM]);
+        Ok(model)
+    }
+
+    /// The tuned model as it was while it was tuned: what trains does, adapters stand beside their
+    /// weights, and added items have no rows.
+    pub(crate) fn load_adapted(
+        &self,
+        config: &RunConfig,
+        prepared: &Prepared,
+        llm: llm::LanguageModel,
+        llm_sha256: &str,
+    ) -> Result<UserLlm, Error> {
         let path = self.weights()?;
         if !path.exists() {
             return Err(Error::RunFolder {
@@ -338,12 +354,7 @@ impl RunFolder {
         let expected = trained_parameters(&model).len();
         let result = model.load_from(&mut SafetensorsStore::from_file(&path).allow_partial(true));
         match result {
-            Ok(result) if result.unused.is_empty() && result.applied.len() == expected => {
-                // Adapters are merged once, instead of in every forward pass.
-                let mut model = model.valid().materialize();
-                prepared.add_rows(&mut model.encoder.embedding.modalities[ITEM]);
-                Ok(model)
-            }
+            Ok(result) if result.unused.is_empty() && result.applied.len() == expected => Ok(model),
             Ok(result) => Err(unfit(
                 &path,
                 &format!(
@@ -433,6 +444,11 @@ impl RunFolder {
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
         let text = serde_json::to_vec_pretty(value).expect("plain data");
         self.write(name, &text)
+    }
+
+    /// The file of the values behind the ids.
+    pub(crate) fn vocabulary(&self) -> PathBuf {
+        self.path.join(VOCABULARY)
     }
 
     fn weights(&self) -> Result<PathBuf, Error> {

@@ -4,6 +4,7 @@
 mod added_items;
 mod checkpoints;
 mod evaluation;
+mod export;
 mod loops;
 mod resume;
 mod run_folder;
