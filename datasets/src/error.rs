@@ -5,6 +5,9 @@ use std::path::PathBuf;
 /// Longest piece of a data file that a message quotes, in characters.
 const MAX_QUOTED: usize = 40;
 
+/// Longest message of a parser that ours contains: it may quote a value of any length.
+pub(crate) const MAX_DETAIL: usize = 200;
+
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// What can go wrong with data files, downloads and the cache.
@@ -340,7 +343,7 @@ impl Found {
     /// What a parser says, which may contain a value.
     pub(crate) fn detail(text: &str) -> Self {
         Self {
-            shown: text.into(),
+            shown: shorten(text, MAX_DETAIL).into(),
             mask: Some(Mask::SomethingElse),
         }
     }
@@ -377,11 +380,16 @@ impl fmt::Display for Found {
 
 /// A cell for a message: quoted, on one line, and short.
 pub(crate) fn quote(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_QUOTED).collect();
+    format!("{:?}", shorten(text, MAX_QUOTED))
+}
+
+/// The first characters of a text.
+pub(crate) fn shorten(text: &str, n_chars: usize) -> String {
+    let mut shown: String = text.chars().take(n_chars).collect();
     if shown.len() < text.len() {
         shown.push('…');
     }
-    format!("{shown:?}")
+    shown
 }
 
 fn write_advice(source: &io::Error) -> &'static str {
@@ -464,6 +472,8 @@ mod tests {
     fn quoted_cells_are_short_and_on_one_line() {
         assert_eq!(quote("a\nb"), r#""a\nb""#);
         assert_eq!(quote(&"é".repeat(1000)).chars().count(), MAX_QUOTED + 3);
+        let detail = Found::detail(&"é".repeat(10_000)).to_string();
+        assert_eq!(detail.chars().count(), MAX_DETAIL + 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
+use crate::error::{MAX_DETAIL, shorten};
 
 /// A file's records, each with its line: `.csv` as CSV, `.jsonl` and `.ndjson` as JSON lines.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<(u64, T)>, Error> {
@@ -62,6 +63,7 @@ fn json_lines<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<Vec<(u64,
                 // Its own "at line 1 column 7" would contradict ours.
                 let reason = error.to_string();
                 let reason = reason.split(" at line ").next().unwrap_or_default();
+                let reason = shorten(reason, MAX_DETAIL);
                 Err(bad(
                     path,
                     line,

@@ -22,7 +22,7 @@
 //! - Milliseconds become seconds. Reviews without a time are left out.
 //! - Lists that are written as texts, Python's literals and latin-1 are understood.
 //!
-//! Reviewers' names are never read. Texts are not part of an [`Event`](crate::Event):
+//! Reviewers' names are never read. Texts are not part of an [`Event`]:
 //! [`ReviewTexts`] has those of a dataset.
 
 mod texts;
