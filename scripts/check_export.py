@@ -8,7 +8,8 @@
 Loads export/language-model with transformers and compares tokens and logits with those that
 user-llm kept in export/check.safetensors before anything was merged. With --base, a Hugging Face
 folder of the language model before tuning, it also puts export/adapter on it with PEFT and compares
-again. Ends with 1 if one differs by more than the tolerance.
+again. Both compute in float64: the logits of two float32 programs differ by the rounding of both,
+which with logits of 30 is 1e-4 already. Ends with 1 if one differs by more than the tolerance.
 """
 
 import argparse
@@ -43,12 +44,13 @@ def main() -> None:
         if not distance <= asked.tolerance:
             sys.exit(f"more than {asked.tolerance}")
 
-    compare("merged", AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
+    compare("merged", AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64))
     if asked.base:
         from peft import PeftModel
 
-        base = AutoModelForCausalLM.from_pretrained(asked.base, dtype=torch.float32)
-        compare("adapter", PeftModel.from_pretrained(base, asked.export / "adapter"))
+        base = AutoModelForCausalLM.from_pretrained(asked.base, dtype=torch.float64)
+        adapted = PeftModel.from_pretrained(base, asked.export / "adapter", autocast_adapter_dtype=False)
+        compare("adapter", adapted.double())
 
 
 if __name__ == "__main__":
