@@ -45,6 +45,7 @@ impl Message {
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    source: String,
 }
 
 const NAME: &str = "chat";
@@ -52,6 +53,7 @@ const NAME: &str = "chat";
 impl ChatTemplate {
     /// Parse a template.
     pub fn new(template: impl Into<String>) -> Result<Self, Error> {
+        let source = template.into();
         let mut environment = Environment::new();
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
@@ -61,22 +63,18 @@ impl ChatTemplate {
             Err::<String, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
         environment
-            .add_template_owned(NAME, template.into())
+            .add_template_owned(NAME, source.clone())
             .map_err(|source| Error::ChatTemplate { source })?;
 
-        Ok(Self { environment })
+        Ok(Self {
+            environment,
+            source,
+        })
     }
 
     /// The template as it was given.
-    ///
-    /// # Errors
-    ///
-    /// None but of the template engine.
-    pub fn source(&self) -> Result<String, Error> {
-        match self.environment.get_template(NAME) {
-            Ok(template) => Ok(template.source().to_string()),
-            Err(source) => Err(Error::ChatTemplate { source }),
-        }
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// Write a conversation as text; with `add_generation_prompt`, up to where the answer begins.

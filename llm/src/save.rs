@@ -121,7 +121,7 @@ fn save_tokenizer(folder: &Path, tokenizer: &Tokenizer) -> Result<(), Error> {
     match tokenizer.chat_template() {
         Some(template) => {
             let path = folder.join("chat_template.jinja");
-            fs::write(&path, template.source()?).map_err(unwritable(&path))
+            fs::write(&path, template.source()).map_err(unwritable(&path))
         }
         None => Ok(()),
     }

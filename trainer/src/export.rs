@@ -77,22 +77,25 @@ pub fn export(
         llm,
     };
 
-    let partial = out.with_extension("partial");
-    let write = || {
-        let _ = fs::remove_dir_all(&partial);
-        let exported = parts.write(run, &partial).map_err(|error| match error {
-            Error::Export { reason, .. } => refuse(reason),
-            other => other,
-        })?;
-        if out.exists() {
-            fs::remove_dir(out).map_err(Error::io("replace", out))?;
-        }
-        fs::rename(&partial, out).map_err(Error::io("rename", &partial))?;
-        Ok(exported)
+    let beside = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     };
-    write().inspect_err(|_| {
-        let _ = fs::remove_dir_all(&partial);
-    })
+    fs::create_dir_all(beside).map_err(Error::io("create", beside))?;
+    let partial = tempfile::Builder::new()
+        .prefix(".export-")
+        .tempdir_in(beside)
+        .map_err(Error::io("create a folder in", beside))?;
+    let whole = partial.path().join("whole");
+    let exported = parts.write(run, &whole).map_err(|error| match error {
+        Error::Export { reason, .. } => refuse(reason),
+        other => other,
+    })?;
+    if out.exists() {
+        fs::remove_dir(out).map_err(Error::io("replace", out))?;
+    }
+    fs::rename(&whole, out).map_err(Error::io("write", out))?;
+    Ok(exported)
 }
 
 /// What an export is made of.
@@ -240,7 +243,7 @@ impl Parts<'_> {
             _ => "",
         };
         Ok(format!(
-            "---\nbase_model: {model}\nlibrary_name: transformers\ntags: [user-llm, recommendation]\n---\n\n\
+            "---\nlicense: other\nbase_model: {model}\nlibrary_name: transformers\ntags: [user-llm, recommendation]\n---\n\n\
              # {name}\n\n\
              A language model that knows a person by user embeddings, made from a history of events, \
              in place of reading the history as text \

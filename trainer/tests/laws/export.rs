@@ -108,6 +108,8 @@ fn assert_exported(patches: &[&str], has_adapter: bool) {
         assert!(card.contains(part), "{part} is missing in {card}");
     }
     assert!(!card.contains("user-3"), "{card}");
+    let hidden = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with('.');
+    assert!(!fs::read_dir(folder.path()).unwrap().flatten().any(hidden));
     let full = export(&run, &config, &prepared, loaded(), &out).unwrap_err();
     assert!(
         full.to_string().contains("is there already and not empty"),
@@ -143,5 +145,7 @@ fn a_run_that_is_not_tuned_leaves_nothing() {
         error.to_string().contains("`user-llm tune` makes it"),
         "{error}"
     );
-    assert!(!out.exists() && !folder.path().join("out.partial").exists());
+    let left = fs::read_dir(folder.path()).unwrap().flatten();
+    let mut left = left.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    assert!(!left.any(|name| name.contains("export") || name == "out"));
 }
