@@ -102,14 +102,7 @@ pub(crate) fn read(mut files: Files) -> Result<Dataset, Error> {
     let catalogue = catalogue.finish(&path, &mut files.tally)?;
 
     let mut dataset = Dataset::from_histories(files.name(), catalogue, histories)?;
-    files.sign(&mut dataset);
-    tracing::info!(
-        dataset = dataset.name,
-        users = dataset.histories.len(),
-        items = dataset.catalogue.len(),
-        seconds = started.elapsed().as_secs_f64(),
-        "loaded"
-    );
+    files.sign(&mut dataset, started);
     Ok(dataset)
 }
 

@@ -106,14 +106,7 @@ pub fn load(config: &TableConfig, folder: &Path, options: &ReadOptions) -> Resul
         .to_string_lossy();
     let mut dataset = Dataset::from_histories(name, catalogue, histories)?;
     dataset.time_is_rank = config.time.is_none();
-    files.sign(&mut dataset);
-    tracing::info!(
-        dataset = dataset.name,
-        users = dataset.histories.len(),
-        items = dataset.catalogue.len(),
-        seconds = started.elapsed().as_secs_f64(),
-        "loaded"
-    );
+    files.sign(&mut dataset, started);
     Ok(dataset)
 }
 

@@ -14,7 +14,7 @@ use user_encoder::{NegativeSampler, NextEventObjective, UserEncoder, seed_dropou
 
 use crate::prepared::sample;
 use crate::ranking::{RankItems, RankingConfig, validation_ndcg};
-use crate::train::{Objective, Outcome, Session, Stage, mix, train};
+use crate::train::{Objective, Outcome, Session, Stage, backward, mix, train};
 use crate::{Error, ObjectiveConfig, Prepared, RunConfig, TrainingConfig};
 
 /// Pretrain an encoder.
@@ -129,13 +129,11 @@ impl Objective<UserEncoder> for NextEvent<'_> {
     /// on one thread, so two halves of a batch on a thread each are done much sooner than the
     /// whole on two.
     fn gradients(&mut self, encoder: &UserEncoder, step: usize) -> (f32, GradientsParams) {
+        if self.workers.is_empty() {
+            return backward(self.loss(encoder, step), encoder);
+        }
         let histories = self.histories(step);
         let all = self.prepared.batcher.n_known(&histories);
-        if self.workers.is_empty() {
-            let loss = self.part_loss(encoder, &histories, &all);
-            let value = loss.clone().into_scalar();
-            return (value, GradientsParams::from_grads(loss.backward(), encoder));
-        }
         let this = &*self;
         let all = &all;
         let part = |at: usize, histories: Vec<&[Event]>| {
@@ -144,12 +142,7 @@ impl Objective<UserEncoder> for NextEvent<'_> {
             let encoder = encoder.valid().train();
             this.workers[at].install(|| {
                 seed_dropout(mix(mix(this.seed, step as u64), at as u64));
-                let loss = this.part_loss(&encoder, &histories, all);
-                let value: f32 = loss.clone().into_scalar();
-                (
-                    value,
-                    GradientsParams::from_grads(loss.backward(), &encoder),
-                )
+                backward(this.part_loss(&encoder, &histories, all), &encoder)
             })
         };
         let parts = even_parts(histories, self.workers.len());

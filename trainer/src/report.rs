@@ -10,44 +10,31 @@ use crate::{Prepared, RunConfig};
 
 /// The contenders' table, with its protocol.
 pub fn contenders(rows: &[Row], protocol: &str) -> String {
-    let figure = |figure: &Figure| figure.to_string();
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            vec![
-                row.name.clone(),
-                figure(&row.recall_1),
-                figure(&row.recall_5),
-                figure(&row.recall_10),
-                figure(&row.ndcg_10),
-                row.genre.as_ref().map_or("–".into(), figure),
-            ]
-        })
-        .collect();
-    let header = [
-        "contender",
-        "Recall@1",
-        "Recall@5",
-        "Recall@10",
-        "NDCG@10",
-        "favourite genre",
-    ];
-    format!("{}\n{protocol}\n", table(&header, &cells))
+    with_last(rows, protocol, "favourite genre", |row| row.genre.as_ref())
 }
 
 /// The contenders' ranks of the next item, with their protocol.
 pub fn rankings(rows: &[Row], protocol: &str) -> String {
-    let figure = |figure: &Figure| figure.to_string();
+    with_last(rows, protocol, "MRR", |row| row.mrr.as_ref())
+}
+
+/// A table whose last column not every contender has.
+fn with_last(
+    rows: &[Row],
+    protocol: &str,
+    name: &str,
+    last: impl Fn(&Row) -> Option<&Figure>,
+) -> String {
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
             vec![
                 row.name.clone(),
-                figure(&row.recall_1),
-                figure(&row.recall_5),
-                figure(&row.recall_10),
-                figure(&row.ndcg_10),
-                row.mrr.as_ref().map_or("–".into(), figure),
+                row.recall_1.to_string(),
+                row.recall_5.to_string(),
+                row.recall_10.to_string(),
+                row.ndcg_10.to_string(),
+                last(row).map_or("–".into(), Figure::to_string),
             ]
         })
         .collect();
@@ -57,7 +44,7 @@ pub fn rankings(rows: &[Row], protocol: &str) -> String {
         "Recall@5",
         "Recall@10",
         "NDCG@10",
-        "MRR",
+        name,
     ];
     format!("{}\n{protocol}\n", table(&header, &cells))
 }

@@ -29,9 +29,7 @@ pub trait Objective<M: Module> {
 
     /// The value of the [`loss`](Self::loss) of one step, and its gradients.
     fn gradients(&mut self, model: &M, step: usize) -> (f32, GradientsParams) {
-        let loss = self.loss(model, step);
-        let value = loss.clone().into_scalar();
-        (value, GradientsParams::from_grads(loss.backward(), model))
+        backward(self.loss(model, step), model)
     }
 
     /// How good the model is on the validation events; more is better. Called with a model that
@@ -40,6 +38,12 @@ pub trait Objective<M: Module> {
 
     /// What [`validate`](Self::validate) measures, as it is shown.
     fn validation_name(&self) -> &'static str;
+}
+
+/// A loss's value and its gradients.
+pub(crate) fn backward<M: Module>(loss: Tensor<1>, model: &M) -> (f32, GradientsParams) {
+    let value = loss.clone().into_scalar();
+    (value, GradientsParams::from_grads(loss.backward(), model))
 }
 
 /// What a stage of training does.

@@ -524,7 +524,8 @@ fn direction(rows: Tensor<2>) -> Tensor<2> {
     rows / length
 }
 
-fn indices(at: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
+/// Positions or ids as a tensor.
+pub(crate) fn indices(at: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
     let at: Vec<i64> = at.map(|at| at as i64).collect();
     let n = at.len();
     Tensor::from_data(TensorData::new(at, [n]), device)

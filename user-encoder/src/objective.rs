@@ -2,12 +2,12 @@
 //! events are predicted from both sides.
 
 use burn::tensor::activation::{log_sigmoid, log_softmax};
-use burn::tensor::{Bool, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{EventBatch, PADDING, PackedEvents};
 use crate::constant;
-use crate::encoder::UserEncoder;
+use crate::encoder::{UserEncoder, indices};
 use crate::noise::uniform;
 use crate::sampler::NegativeSampler;
 use crate::softmax::softmax_cross_entropy;
@@ -137,7 +137,8 @@ impl NextEventObjective {
                 (encoder.unmasking(events, &masked), Some(masked))
             }
         };
-        let predicted = predicted.map(|predicted| positions(&predicted, &events.device()));
+        let predicted =
+            predicted.map(|predicted| indices(predicted.iter().copied(), &events.device()));
         let hidden = match &predicted {
             Some(predicted) => hidden.select(0, predicted.clone()),
             None => hidden,
@@ -209,11 +210,15 @@ impl NextEventObjective {
         let device = queries.device();
         let drawn = self.sampler.draw(negatives);
         let log_expected = self.sampler.log_expected(&drawn, &device);
-        let drawn = ids(&drawn, &device);
+        let drawn = indices(drawn.iter().map(|&id| id as usize), &device);
         let hits = targets.clone().equal(drawn.clone().unsqueeze_dim(0));
         let target = score(queries.clone(), table.clone(), targets);
         let others = queries.matmul(table.select(0, drawn).transpose()) - log_expected;
         against_others(target, others, hits)
+    }
+
+    fn drawn(&self, n: usize) -> impl Iterator<Item = usize> {
+        self.sampler.draw(n).into_iter().map(|id| id as usize)
     }
 
     fn binary_cross_entropy(
@@ -229,14 +234,14 @@ impl NextEventObjective {
         let [vocab_size, _] = table.dims();
         let target = score(queries.clone(), table.clone(), targets.clone());
         let (others, hits) = if negatives <= OWN {
-            let drawn = ids(&self.sampler.draw(n * negatives), &device);
+            let drawn = indices(self.drawn(n * negatives), &device);
             let rows = table.select(0, drawn.clone()).reshape([n, negatives, d]);
             let scores = (rows * queries.unsqueeze_dim(1))
                 .sum_dim(2)
                 .squeeze_dim::<2>(2);
             (scores, drawn.reshape([n, negatives]).equal(targets))
         } else {
-            let drawn = ids(&self.sampler.draw(negatives), &device);
+            let drawn = indices(self.drawn(negatives), &device);
             let scores = queries.matmul(table.select(0, drawn.clone()).transpose());
             (scores, targets.equal(drawn.unsqueeze_dim(0)))
         };
@@ -339,7 +344,7 @@ fn with_values(hidden: Tensor<2>, targets: Tensor<2, Int>) -> (Option<Tensor<2>>
     if known.is_empty() {
         return (None, targets);
     }
-    let known = positions(&known, &hidden.device());
+    let known = indices(known.iter().copied(), &hidden.device());
     (
         Some(hidden.select(0, known.clone())),
         targets.select(0, known),
@@ -350,18 +355,6 @@ fn with_values(hidden: Tensor<2>, targets: Tensor<2, Int>) -> (Option<Tensor<2>>
 fn score(queries: Tensor<2>, table: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
     let [n, _] = targets.dims();
     (queries * table.select(0, targets.reshape([n]))).sum_dim(1)
-}
-
-fn ids(ids: &[u32], device: &burn::tensor::Device) -> Tensor<1, Int> {
-    let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-    let n = ids.len();
-    Tensor::from_data(TensorData::new(ids, [n]), device)
-}
-
-fn positions(at: &[usize], device: &burn::tensor::Device) -> Tensor<1, Int> {
-    let at: Vec<i64> = at.iter().map(|&at| at as i64).collect();
-    let n = at.len();
-    Tensor::from_data(TensorData::new(at, [n]), device)
 }
 
 impl NextEventLoss {

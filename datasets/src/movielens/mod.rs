@@ -147,14 +147,6 @@ pub(crate) fn read(mut files: Files, layout: Layout) -> Result<Dataset, Error> {
 
     let mut dataset = Dataset::from_histories(files.name(), catalogue, histories)?;
     dataset.time_is_rank = ratings.is_called(RANKS_NAME);
-    files.sign(&mut dataset);
-    tracing::info!(
-        dataset = dataset.name,
-        ?layout,
-        users = dataset.histories.len(),
-        items = dataset.catalogue.len(),
-        seconds = started.elapsed().as_secs_f64(),
-        "loaded"
-    );
+    files.sign(&mut dataset, started);
     Ok(dataset)
 }

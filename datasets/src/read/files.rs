@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
@@ -205,8 +206,8 @@ impl Files {
     }
 
     /// Tell a dataset of these files what they were: the fingerprint, which is one SHA-256 for all
-    /// files that were read, in that order, and the report.
-    pub(crate) fn sign(self, dataset: &mut Dataset) {
+    /// files that were read, in that order, and the report; and log that it is loaded.
+    pub(crate) fn sign(self, dataset: &mut Dataset, started: Instant) {
         dataset.sha256 = hex(&self.hash.finalize());
         dataset.report = self.tally.report;
         for (found, count) in dataset.report.lines() {
@@ -217,6 +218,13 @@ impl Files {
                 "not taken as it stood"
             );
         }
+        tracing::info!(
+            dataset = dataset.name,
+            users = dataset.histories.len(),
+            items = dataset.catalogue.len(),
+            seconds = started.elapsed().as_secs_f64(),
+            "loaded"
+        );
     }
 }
 
