@@ -25,7 +25,7 @@ fn main() -> anyhow::Result<()> {
     let (config, device, mut monitor) = (&setup.config, &setup.device, support::monitor());
 
     // Load: histories in time order, a catalogue, the leave-one-out split.
-    let dataset = sources::dataset(&config.data.dataset, setup.data.as_deref(), &setup.store)?;
+    let dataset = sources::dataset(&config.data, setup.data.as_deref(), &setup.store)?;
     support::say(&dataset.stats().to_string());
     let prepared = Prepared::new(dataset, config)?;
     let run = RunFolder::open(&setup.run, config, &prepared)?;

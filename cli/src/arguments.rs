@@ -74,7 +74,8 @@ pub(crate) enum Command {
 EXAMPLES
   user-llm data fetch
   user-llm data fetch movielens-100k
-  user-llm data stats ~/ml-1m.zip")]
+  user-llm data stats ~/ml-1m.zip
+  user-llm data validate ~/reviews.jsonl.gz --strict")]
     Data(DataArgs),
     /// Print a complete run file
     #[command(after_long_help = "\
@@ -207,17 +208,57 @@ A download that was cut off goes on where it was. What arrives is checked by siz
     #[command(after_long_help = "\
 EXAMPLES
   user-llm data stats movielens-100k
-  user-llm data stats ~/ml-1m.zip --json")]
+  user-llm data stats ~/ml-1m.zip --json
+  user-llm data stats ~/Musical_Instruments_5.json.gz --min-history 51 --plots stats
+  user-llm data stats --config shop.toml")]
     Stats {
-        /// A known name, fetched if need be, or a folder or zip of data files
-        dataset: String,
-        /// Leave out people and items with fewer interactions, as data.min_interactions does
-        #[arg(long, value_name = "N", default_value_t = 0)]
-        min_interactions: usize,
+        #[command(flatten)]
+        source: SourceArgs,
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Draw lengths of histories and popularity of items into this folder, as SVG
+        #[arg(long, value_name = "DIR")]
+        plots: Option<PathBuf>,
     },
+    /// Read a dataset and report, as JSON, what is wrong with it, and what leaks through its split
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm data validate ~/reviews.jsonl.gz --skip-bad 1000
+  user-llm data validate --config shop.toml --strict --mask-values
+
+What was dropped, merged or repaired stands under stats.report. Ends with 1 where the data cannot be
+read, and with --strict wherever something was not taken as it stood.")]
+    Validate {
+        #[command(flatten)]
+        source: SourceArgs,
+        /// Fail if anything had to be dropped, merged or repaired
+        #[arg(long)]
+        strict: bool,
+    },
+}
+
+/// A dataset, as a run would read it.
+#[derive(Args, Debug)]
+pub(crate) struct SourceArgs {
+    /// A known name, fetched if need be, or a folder, zip or file of data
+    #[arg(required_unless_present = "config")]
+    pub(crate) dataset: Option<String>,
+    /// Read it as the section [data] of this run file says: tables, filters, split
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Leave out and count up to N bad records, as data.read.skip_bad does
+    #[arg(long, value_name = "N")]
+    pub(crate) skip_bad: Option<u64>,
+    /// Tell the length of a bad value in place of the value
+    #[arg(long)]
+    pub(crate) mask_values: bool,
+    /// Leave out people and items with fewer interactions, as data.min_interactions does
+    #[arg(long, value_name = "N")]
+    pub(crate) min_interactions: Option<usize>,
+    /// Leave out people with fewer interactions, as data.min_history does
+    #[arg(long, value_name = "N")]
+    pub(crate) min_history: Option<usize>,
 }
 
 #[derive(Args, Debug)]
@@ -241,6 +282,9 @@ pub(crate) struct TrainingArgs {
     /// A folder or zip that holds the dataset already, in place of fetching it
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Option<PathBuf>,
+    /// Leave out and count up to N bad records: short for --set data.read.skip_bad=N
+    #[arg(long, value_name = "N")]
+    pub(crate) skip_bad: Option<u64>,
     /// Folder of the run [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     pub(crate) run: Option<PathBuf>,

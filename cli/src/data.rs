@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use anyhow::Context;
 use datasets::assets::{self, Asset, AssetStore};
-use trainer::sources;
+use datasets::{Dataset, Split};
+use trainer::{DataConfig, RunConfig, plots, sources};
 
-use crate::arguments::DataCommand;
+use crate::arguments::{DataCommand, SourceArgs};
+use crate::config::{QUICK, QUICK_NAME};
 use crate::workplace::{Workplace, size};
 use crate::{Ended, output};
 
@@ -27,17 +30,14 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
             output::print(&path.display().to_string());
         }
         DataCommand::Stats {
-            dataset,
-            min_interactions,
+            source,
             json,
+            plots,
         } => {
-            if dataset.contains('/') && !Path::new(&dataset).exists() {
-                anyhow::bail!(
-                    "{dataset} is not there; give a folder or zip of data files, or a known name"
-                );
+            let (_, dataset) = read(workplace, &source)?;
+            if let Some(folder) = plots {
+                draw(&dataset, &folder)?;
             }
-            let dataset = sources::dataset(&dataset, None, &workplace.store)?
-                .with_min_interactions(min_interactions);
             let stats = dataset.stats();
             output::print(&match json {
                 true => serde_json::json!({
@@ -47,8 +47,64 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
                 false => format!("{}\n\n{stats}", dataset.name),
             });
         }
+        DataCommand::Validate { source, strict } => {
+            let (config, dataset) = read(workplace, &source)?;
+            let split = Split::new(&dataset, &config.split)?;
+            let report = serde_json::json!({
+                "name": dataset.name,
+                "sha256": dataset.sha256,
+                "stats": dataset.stats(),
+                "split": split.to_string(),
+                "leakage": split.leakage(),
+            });
+            output::print(&serde_json::to_string_pretty(&report)?);
+            if strict && !dataset.report.is_empty() {
+                return Ok(Ended::Problem);
+            }
+        }
     }
     Ok(Ended::Done)
+}
+
+/// How the arguments say that a dataset is read, and the dataset, filtered.
+fn read(workplace: &Workplace, source: &SourceArgs) -> anyhow::Result<(DataConfig, Dataset)> {
+    let run = match &source.config {
+        Some(file) => RunConfig::read(file, &[])?,
+        None => RunConfig::from_toml(QUICK, QUICK_NAME, &[])?,
+    };
+    let mut config = run.data;
+    if let Some(name) = &source.dataset {
+        if name.contains('/') && !Path::new(name).exists() {
+            anyhow::bail!(
+                "{name} is not there; give a folder, zip or file of data, or a known name"
+            );
+        }
+        config.dataset.clone_from(name);
+    }
+    if source.config.is_none() {
+        (config.min_interactions, config.min_history) = (0, 0);
+    }
+    config.read.skip_bad = source.skip_bad.unwrap_or(config.read.skip_bad);
+    config.read.mask_values |= source.mask_values;
+    config.min_interactions = source.min_interactions.unwrap_or(config.min_interactions);
+    config.min_history = source.min_history.unwrap_or(config.min_history);
+    let dataset = sources::dataset(&config, None, &workplace.store)?;
+    let dataset = config.filter(dataset);
+    Ok((config, dataset))
+}
+
+fn draw(dataset: &Dataset, folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    let pictures = [
+        ("histories.svg", plots::histories(dataset)),
+        ("items.svg", plots::items(dataset)),
+    ];
+    for (name, picture) in pictures {
+        let path = folder.join(name);
+        fs::write(&path, picture).with_context(|| format!("write {}", path.display()))?;
+        output::note(&format!("wrote {}", path.display()));
+    }
+    Ok(())
 }
 
 /// Where an asset stands in the cache.

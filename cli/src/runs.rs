@@ -37,7 +37,8 @@ pub(crate) fn resolve(
     args: &TrainingArgs,
     shorthands: &[String],
 ) -> anyhow::Result<(RunConfig, PathBuf)> {
-    let patches = [&args.set, shorthands].concat();
+    let mut patches = [&args.set, shorthands].concat();
+    patches.extend(args.skip_bad.map(|n| format!("data.read.skip_bad={n}")));
     let folder = |config: &RunConfig| match &args.run {
         Some(run) => run.clone(),
         None => Path::new(RUNS).join(&config.name),
@@ -65,7 +66,7 @@ pub(crate) fn open(
     path: &Path,
     data: Option<&Path>,
 ) -> anyhow::Result<Run> {
-    let dataset = sources::dataset(&config.data.dataset, data, &workplace.store)?;
+    let dataset = sources::dataset(&config.data, data, &workplace.store)?;
     let prepared = Prepared::new(dataset, &config)?;
     let folder = RunFolder::open(path, &config, &prepared)?;
     Ok(Run {

@@ -279,6 +279,60 @@ fn set_patches_and_unknown_keys_and_bad_values_are_refused() {
 }
 
 #[test]
+fn tables_of_ones_own_train_a_run_and_say_which_columns_they_have() {
+    let place = Place::new();
+    let shop = place.path("shop");
+    fs::create_dir_all(&shop).unwrap();
+    let mut log = "member_id,sku,stars,ts\n".to_string();
+    for member in 0..12 {
+        for at in 0..9 {
+            let (item, time) = (
+                (member * 3 + at * 4) % 15,
+                1_700_000_000_000_i64 + at * 60_000,
+            );
+            writeln!(log, "member-{member},sku-{item},{},{time}", 1 + at % 5).unwrap();
+        }
+    }
+    fs::write(shop.join("log.csv"), log).unwrap();
+    let items = (0..15).map(|item| format!("sku-{item},Thing {item},kind {}|thing\n", item % 3));
+    let items = format!("sku,name,tags\n{}", items.collect::<String>());
+    fs::write(shop.join("items.csv"), items).unwrap();
+    let tables = |time: &str| {
+        format!(
+            "data.tables={{ events = \"log.csv\", user = \"member_id\", item = \"sku\", \
+             rating = \"stars\", time = {{ column = \"{time}\", unit = \"ms\" }}, catalogue = {{ \
+             path = \"items.csv\", id = \"sku\", title = \"name\", \
+             categories = {{ column = \"tags\", separator = \"|\" }} }} }}"
+        )
+    };
+    let pretrain = |tables: &str, more: &[&str]| {
+        let mut words = Place::pretrain_words("runs/shop", 6, 3);
+        words[2] = "shop".into();
+        words.extend(["--set".into(), tables.into()]);
+        words.extend(more.iter().map(ToString::to_string));
+        place.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    pretrain(&tables("when"), &[]).fails(&[
+        "shop/log.csv has no column \"when\"",
+        "\"member_id\", \"sku\", \"stars\", \"ts\"",
+    ]);
+    pretrain(&tables("ts"), &["--set", "data.tables.usr=\"x\""]).fails(&["usr"]);
+    let cuts = "data.split={ kind = \"global-time\", validation = { fraction = 0.5 }, \
+                test = { fraction = 0.7 } }";
+    pretrain(&tables("ts"), &["--set", cuts]).ok();
+    let asked = ["--run", "runs/shop", "--data", "shop"];
+    let protocol = place.run(&[&["evaluate", "--protocol"], &asked[..]].concat());
+    let out = protocol.ok().out;
+    assert!(
+        out.contains("global time, validation from 17000002"),
+        "{out}"
+    );
+    let model = ["recommend", "--user", "member-3", "--model", "encoder"];
+    let out = place.run(&[&model, &asked[..]].concat()).ok().out;
+    assert!(out.contains("Thing "), "{out}");
+}
+
+#[test]
 fn data_is_counted_and_what_is_wrong_with_it_is_told() {
     let place = Place::new();
     let stats = place.run(&["data", "stats", "ml"]).ok().out;
@@ -297,6 +351,35 @@ fn data_is_counted_and_what_is_wrong_with_it_is_told() {
     stats("else").fails(&["is no dataset of a known layout", "expected u.data"]);
     stats("movielens-2m").fails(&["no asset is called \"movielens-2m\"", "movielens-1m"]);
     stats("no/such/folder").fails(&["is not there"]);
+
+    place
+        .run(&["data", "stats", "five", "--mask-values"])
+        .fails(&["u.data:7", "4 bytes"]);
+    let masked = place.run(&["data", "stats", "five", "--mask-values"]).err;
+    assert!(!masked.contains("\"five\""), "{masked}");
+    let skipped = place.run(&[
+        "data",
+        "stats",
+        "five",
+        "--skip-bad",
+        "1",
+        "--plots",
+        "plots",
+    ]);
+    assert!(skipped.ok().out.contains("records skipped"));
+    assert!(place.path("plots/histories.svg").exists() && place.path("plots/items.svg").exists());
+
+    let validate = |name: &str, more: &[&str]| {
+        place.run(&[&["data", "validate", name, "--skip-bad", "1"], more].concat())
+    };
+    let report: serde_json::Value = serde_json::from_str(&validate("five", &[]).ok().out).unwrap();
+    assert_eq!(report["stats"]["report"]["skipped_record"], 1);
+    assert!(
+        report["leakage"]["neighbours_future"].is_number(),
+        "{report}"
+    );
+    validate("ml", &["--strict"]).ok();
+    assert_eq!(validate("five", &["--strict"]).code, Some(1));
 
     // A person with one event can be recommended to, and hinders nobody.
     place.write_data("one", |line| (2..=9).contains(&line).then(String::new));

@@ -99,6 +99,6 @@ pub use items::{items_to_json_lines, read_items};
 pub use load::{load, load_with};
 pub use report::{Finding, ReadOptions, ReadReport, Repeats};
 pub use split::{LeaveOneOut, Window, windows};
-pub use splits::{Cut, Leakage, Split, SplitConfig};
+pub use splits::{Cut, Leakage, Split, SplitConfig, SplitRule};
 pub use stats::DatasetStats;
 pub use vocabulary::Vocabulary;

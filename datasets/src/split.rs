@@ -35,22 +35,12 @@ const MIN_EVENTS: usize = 3;
 #[derive(Clone, Copy, Debug)]
 pub struct LeaveOneOut<'a> {
     dataset: &'a Dataset,
-    skipped_users: usize,
 }
 
 impl<'a> LeaveOneOut<'a> {
     /// Split the histories. Nothing is copied.
     pub fn new(dataset: &'a Dataset) -> Self {
-        let is_skipped = |history: &&crate::History| history.events.len() < MIN_EVENTS;
-        let skipped_users = dataset.histories.iter().filter(is_skipped).count();
-        let split = Self {
-            dataset,
-            skipped_users,
-        };
-        if skipped_users > 0 {
-            tracing::warn!("{split}");
-        }
-        split
+        Self { dataset }
     }
 
     /// The events of a history that may be trained on: all but the last two, or all of them
@@ -95,7 +85,7 @@ impl<'a> LeaveOneOut<'a> {
 
     /// Number of histories that are too short to be split.
     pub fn skipped_users(&self) -> usize {
-        self.skipped_users
+        self.n_histories() - self.users().count()
     }
 
     /// The training examples of everybody: [`windows`] over each [`train`](Self::train) part.
@@ -128,7 +118,7 @@ impl fmt::Display for LeaveOneOut<'_> {
             f,
             "leave-one-out over {n_histories} histories, {} of them with fewer than {MIN_EVENTS} \
              events and therefore neither validated nor tested",
-            self.skipped_users
+            self.skipped_users()
         )
     }
 }

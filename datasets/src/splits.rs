@@ -75,12 +75,27 @@ pub enum Cut {
 #[derive(Clone, Copy, Debug)]
 pub struct Split<'a> {
     dataset: &'a Dataset,
-    rule: Rule<'a>,
+    rule: Rule,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Rule<'a> {
-    LeaveOneOut(LeaveOneOut<'a>),
+/// A [`SplitConfig`] whose cuts are moments of one dataset, found once: a [`Split`] of that dataset
+/// costs nothing then.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SplitRule(Rule);
+
+impl SplitRule {
+    /// Part the dataset that the rule was made for. Nothing is copied or counted.
+    pub fn of(self, dataset: &Dataset) -> Split<'_> {
+        Split {
+            dataset,
+            rule: self.0,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Rule {
+    LeaveOneOut,
     GlobalTime {
         validation: i64,
         test: i64,
@@ -100,16 +115,16 @@ enum Part {
     Test,
 }
 
-impl<'a> Split<'a> {
-    /// Part a dataset. Nothing is copied.
+impl SplitConfig {
+    /// Find the moments of the cuts in a dataset.
     ///
     /// # Errors
     ///
     /// [`Error::Split`] if a share is not within 0 to 1, if a cut leaves nothing before it or
     /// stands behind the next, or if a dataset whose times are ranks is to be cut by time.
-    pub fn new(dataset: &'a Dataset, config: &SplitConfig) -> Result<Self, Error> {
-        let rule = match *config {
-            SplitConfig::LeaveOneOut => Rule::LeaveOneOut(LeaveOneOut::new(dataset)),
+    pub fn rule(&self, dataset: &Dataset) -> Result<SplitRule, Error> {
+        Ok(SplitRule(match *self {
+            SplitConfig::LeaveOneOut => Rule::LeaveOneOut,
             SplitConfig::GlobalTime { validation, test } => global_time(dataset, validation, test)?,
             SplitConfig::ByUser {
                 validation,
@@ -128,8 +143,18 @@ impl<'a> Split<'a> {
                     seed,
                 }
             }
-        };
-        Ok(Self { dataset, rule })
+        }))
+    }
+}
+
+impl<'a> Split<'a> {
+    /// Part a dataset. Nothing is copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`SplitConfig::rule`].
+    pub fn new(dataset: &'a Dataset, config: &SplitConfig) -> Result<Self, Error> {
+        Ok(config.rule(dataset)?.of(dataset))
     }
 
     /// The events of a history that may be trained on; there may be none.
@@ -140,7 +165,7 @@ impl<'a> Split<'a> {
     pub fn train(&self, user: usize) -> &'a [Event] {
         let events = self.events(user);
         match self.rule {
-            Rule::LeaveOneOut(split) => split.train(user),
+            Rule::LeaveOneOut => LeaveOneOut::new(self.dataset).train(user),
             Rule::GlobalTime { validation, .. } => &events[..position(events, validation)],
             Rule::ByUser { .. } if self.part(user) == Part::Train => events,
             Rule::ByUser { .. } => &[],
@@ -151,7 +176,7 @@ impl<'a> Split<'a> {
     pub fn validation(&self, user: usize) -> Option<(&'a [Event], &'a Event)> {
         let events = self.events(user);
         match self.rule {
-            Rule::LeaveOneOut(split) => split.validation(user),
+            Rule::LeaveOneOut => LeaveOneOut::new(self.dataset).validation(user),
             Rule::GlobalTime { validation, test } => {
                 let targets = position(events, validation)..position(events, test);
                 targets
@@ -176,7 +201,7 @@ impl<'a> Split<'a> {
         let events = self.events(user);
         let last = events.len().saturating_sub(1);
         let targets: Range<usize> = match self.rule {
-            Rule::LeaveOneOut(split) => match split.test(user) {
+            Rule::LeaveOneOut => match LeaveOneOut::new(self.dataset).test(user) {
                 Some(_) => last..events.len(),
                 None => 0..0,
             },
@@ -193,6 +218,12 @@ impl<'a> Split<'a> {
     pub fn users(&self) -> impl Iterator<Item = usize> + use<'a> {
         let split = *self;
         (0..self.n_histories()).filter(move |&user| split.test(user).is_some())
+    }
+
+    /// Positions of the histories that have a validation target.
+    pub fn validation_users(&self) -> impl Iterator<Item = usize> + use<'a> {
+        let split = *self;
+        (0..self.n_histories()).filter(move |&user| split.validation(user).is_some())
     }
 
     /// Number of histories, those without a test target included.
@@ -306,7 +337,7 @@ impl<'a> Split<'a> {
 impl fmt::Display for Split<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.rule {
-            Rule::LeaveOneOut(split) => return write!(f, "{split}"),
+            Rule::LeaveOneOut => return write!(f, "{}", LeaveOneOut::new(self.dataset)),
             Rule::GlobalTime { validation, test } => write!(
                 f,
                 "global time, validation from {validation} and test from {test} s since 1970"
@@ -360,7 +391,7 @@ impl fmt::Display for Leakage {
     }
 }
 
-fn global_time(dataset: &Dataset, validation: Cut, test: Cut) -> Result<Rule<'_>, Error> {
+fn global_time(dataset: &Dataset, validation: Cut, test: Cut) -> Result<Rule, Error> {
     if dataset.time_is_rank {
         return Err(bad(
             "this dataset has ranks in the place of times, which tell no order across people: use \

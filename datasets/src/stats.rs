@@ -20,12 +20,20 @@ pub struct DatasetStats {
     pub genres: usize,
     /// Fewest interactions that each person and item was made to have; 0 if nobody was left out.
     pub min_interactions: usize,
+    /// Fewest interactions that each person was made to have; 0 if nobody was left out.
+    pub min_history: usize,
     /// Events in the shortest history.
     pub history_min: usize,
+    /// Events in the history that a tenth of all are shorter than.
+    pub history_p10: usize,
     /// Events in the middle history; the mean of the middle two where their number is even.
     pub history_median: f64,
     /// Events in a history on average.
     pub history_mean: f64,
+    /// Events in the history that nine tenths of all are shorter than.
+    pub history_p90: usize,
+    /// Events in the history that 99 of 100 are shorter than.
+    pub history_p99: usize,
     /// Events in the longest history.
     pub history_max: usize,
     /// Of all pairs of neighbours in a history, the share with equal timestamps, from 0 to 1: how
@@ -66,9 +74,13 @@ impl DatasetStats {
             interactions,
             genres: dataset.catalogue.genres.len(),
             min_interactions: dataset.min_interactions,
+            min_history: dataset.min_history,
             history_min: lengths.first().copied().unwrap_or(0),
+            history_p10: percentile(&lengths, 10),
             history_median: median(&lengths),
             history_mean: ratio(interactions, histories.len()),
+            history_p90: percentile(&lengths, 90),
+            history_p99: percentile(&lengths, 99),
             history_max: lengths.last().copied().unwrap_or(0),
             equal_timestamps: (!dataset.time_is_rank).then(|| ratio(n_equal, n_pairs)),
             density: ratio(interactions, histories.len() * items),
@@ -91,9 +103,13 @@ impl fmt::Display for DatasetStats {
             ("interactions", count(self.interactions)),
             ("genres", count(self.genres)),
             ("least required", count(self.min_interactions)),
+            ("least of a person", count(self.min_history)),
             ("shortest history", count(self.history_min)),
+            ("10 % are shorter than", count(self.history_p10)),
             ("median history", format!("{:.1}", self.history_median)),
             ("mean history", format!("{:.1}", self.history_mean)),
+            ("90 % are shorter than", count(self.history_p90)),
+            ("99 % are shorter than", count(self.history_p99)),
             ("longest history", count(self.history_max)),
             ("equal timestamps", equal),
             ("density", format!("{:.2} %", self.density * 100.0)),
@@ -115,6 +131,12 @@ fn median(sorted: &[usize]) -> f64 {
         n if n % 2 == 1 => sorted[middle] as f64,
         _ => (sorted[middle - 1] + sorted[middle]) as f64 / 2.0,
     }
+}
+
+/// The value that so many percent of the others are below.
+fn percentile(sorted: &[usize], percent: usize) -> usize {
+    let at = sorted.len() * percent / 100;
+    sorted.get(at).copied().unwrap_or(0)
 }
 
 fn ratio(part: usize, whole: usize) -> f64 {
@@ -175,9 +197,13 @@ mod tests {
             interactions: 10,
             genres: 1,
             min_interactions: 0,
+            min_history: 0,
             history_min: 1,
+            history_p10: 1,
             history_median: 2.5,
             history_mean: 2.5,
+            history_p90: 4,
+            history_p99: 4,
             history_max: 4,
             equal_timestamps: Some(3.0 / 6.0),
             density: 10.0 / 8.0,

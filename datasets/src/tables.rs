@@ -30,7 +30,7 @@ pub use config::{CatalogueConfig, CategoryColumn, TableConfig, TimeColumn, TimeU
 use rows::{Row, for_each_row};
 
 /// Read an event log, and its list of items if the config has one. Paths that are not absolute
-/// start at `folder`, which is that of the run file.
+/// start at `folder`.
 ///
 /// # Errors
 ///

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use datasets::tables::TableConfig;
+use datasets::{Dataset, ReadOptions, SplitConfig};
 use llm::ranking::Normalisation;
 use llm_fusion::{FusionConfig, LoraConfig, TuningStrategy};
 use perceiver::PerceiverResamplerConfig;
@@ -16,7 +18,8 @@ use crate::Error;
 /// A complete run: the only source of truth about it, kept beside its results.
 ///
 /// Every key has to be in the file (a default cannot drift under an old experiment), and a key
-/// that does not exist is refused with its path. The sections of the language model (`llm`,
+/// that does not exist is refused with its path. `data.min_history`, `data.read` and `data.split` may
+/// be left out: data is then taken whole, as it stands, leave-one-out. The sections of the language model (`llm`,
 /// `fusion`, `tuning`, `prompts`, and `perceiver` if wanted) may be left out together: the run then
 /// is about the encoder alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,7 +71,7 @@ pub struct LanguageSections<'a> {
 /// The interactions and how they are cut.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DataConfig {
-    /// A known dataset's name (`user-llm data` lists them), or a folder or zip of data files.
+    /// A known dataset's name (`user-llm data fetch` lists them), or a folder or zip of data files.
     pub dataset: String,
     /// Events of a history that are read at most, the latest; 50 in the paper.
     pub history_len: usize,
@@ -79,6 +82,28 @@ pub struct DataConfig {
     /// Fewest interactions of each person and item; who has fewer is left out, again until nothing
     /// changes. 5 gives the usual "5-core", 0 keeps everybody.
     pub min_interactions: usize,
+    /// Fewest interactions of each person, counted after that; items stay. The paper's filter is
+    /// 51: a window of 50 events and one to predict.
+    #[serde(default)]
+    pub min_history: usize,
+    /// What becomes of records that are not what they must be.
+    #[serde(default)]
+    pub read: ReadOptions,
+    /// What is trained on, validated and tested.
+    #[serde(default)]
+    pub split: SplitConfig,
+    /// Tables of your own in the folder `dataset`: which column is what. Leave the section out for
+    /// data whose layout is known.
+    pub tables: Option<TableConfig>,
+}
+
+impl DataConfig {
+    /// Leave out the people and items that have too few interactions.
+    pub fn filter(&self, dataset: Dataset) -> Dataset {
+        dataset
+            .with_min_interactions(self.min_interactions)
+            .with_min_history(self.min_history)
+    }
 }
 
 /// What the encoder learns from histories alone.

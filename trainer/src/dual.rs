@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use datasets::{Event, LeaveOneOut, Window};
+use datasets::{Event, Split, Window};
 use user_encoder::{DualEncoder, ItemLoss, NegativeSampler};
 
 use crate::prepared::sample;
@@ -39,7 +39,7 @@ pub fn pretrain_dual(
 /// NDCG@10.
 struct InBatch<'a> {
     prepared: &'a Prepared,
-    split: LeaveOneOut<'a>,
+    split: Split<'a>,
     log_q: Option<NegativeSampler>,
     device: Device,
     windows: Windows,
@@ -54,7 +54,7 @@ impl<'a> InBatch<'a> {
             return Err(RunConfig::not_in_batch());
         };
         let split = prepared.split();
-        let users: Vec<usize> = split.users().collect();
+        let users: Vec<usize> = split.validation_users().collect();
         let sampler =
             || NegativeSampler::by_popularity(&counts(prepared), config.objective.popularity);
         let windows = split.windows(config.data.history_len, config.data.stride.max(1));

@@ -1,7 +1,7 @@
 //! The contenders, on the same users and the same protocol.
 
 use burn::tensor::Device;
-use datasets::{Event, ItemIndex};
+use datasets::{Event, ItemIndex, SplitConfig};
 use llm::ranking::{BeamConfig, CachedReader, Normalisation, ReadForest, TokenForest, beam_search};
 use llm::{LanguageModel, Tokenizer};
 use llm_fusion::UserLlm;
@@ -96,8 +96,19 @@ pub fn protocol(prepared: &Prepared, config: &RunConfig) -> String {
         0 => String::new(),
         n => format!(" (people and items with at least {n} interactions)"),
     };
+    let long = match dataset.min_history {
+        0 => String::new(),
+        n => format!(" (people with at least {n} interactions)"),
+    };
+    let split = match config.data.split {
+        SplitConfig::LeaveOneOut => "leave-one-out (last event is the test)".to_string(),
+        SplitConfig::GlobalTime { .. } => {
+            format!("{} (the first event after it)", prepared.split())
+        }
+        SplitConfig::ByUser { .. } => format!("{} (their last event)", prepared.split()),
+    };
     format!(
-        "{}{core}, leave-one-out (last event is the test), all {} items are candidates, seen items {}, \
+        "{}{core}{long}, {split}, all {} items are candidates, seen items {}, \
          {} of {all} users, none of whose genres were taught, history of the last {} events, seed {}; genre: the most \
          frequent in that history; 95 % intervals over users",
         dataset.name,

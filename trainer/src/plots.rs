@@ -1,5 +1,6 @@
-//! Pictures of a run, as SVG: what the contenders reach, and how training went.
+//! Pictures as SVG: what the contenders reach, how training went, and what the data is like.
 
+use datasets::Dataset;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use serde_json::Value;
@@ -91,6 +92,58 @@ pub fn training(metrics: &[Value], protocol: &str) -> Option<String> {
         Ok(())
     };
     Some(svg(protocol, draw))
+}
+
+/// How long people's histories are, the longest first, both axes logarithmic.
+pub fn histories(dataset: &Dataset) -> String {
+    let lengths = dataset.histories.iter().map(|history| history.events.len());
+    by_rank(
+        dataset,
+        lengths.collect(),
+        "people, the longest history first",
+    )
+}
+
+/// How many events items have, the most popular first, both axes logarithmic.
+pub fn items(dataset: &Dataset) -> String {
+    let mut counts = vec![0; dataset.catalogue.len()];
+    for event in dataset.histories.iter().flat_map(|history| &history.events) {
+        counts[event.item as usize] += 1;
+    }
+    by_rank(dataset, counts, "items, the most popular first")
+}
+
+/// Counts in descending order by their place; zeros have none on a logarithmic axis.
+fn by_rank(dataset: &Dataset, mut counts: Vec<usize>, what: &str) -> String {
+    counts.retain(|&count| count > 0);
+    counts.sort_unstable_by(|a, b| b.cmp(a));
+    let most = counts.first().copied().unwrap_or(1).max(2) as f64;
+    let last = counts.len().max(2) as f64;
+    // A line through every place would make files of megabytes: places a hundredth apart will do.
+    let mut at = 0;
+    let mut points = Vec::new();
+    while let Some(&count) = counts.get(at) {
+        points.push(((at + 1) as f64, count as f64));
+        at = (at + 1).max(at + at / 100);
+    }
+    let caption = format!("{}: {} {what}", dataset.name, counts.len());
+    svg(&caption, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(12)
+            .x_label_area_size(40)
+            .y_label_area_size(64)
+            .build_cartesian_2d((1.0..last).log_scale(), (1.0..most).log_scale())?;
+        chart
+            .configure_mesh()
+            .max_light_lines(1)
+            .x_label_formatter(&|place| format!("{place:.0}"))
+            .y_label_formatter(&|count| format!("{count:.0}"))
+            .x_desc(what)
+            .y_desc("events")
+            .draw()?;
+        chart.draw_series(LineSeries::new(points, Palette99::pick(0).stroke_width(2)))?;
+        Ok(())
+    })
 }
 
 /// The values of a key by step.
@@ -192,6 +245,21 @@ mod tests {
         assert_eq!(svg.matches("seed 42,").count(), 20);
         // Per contender three means, and one in the legend.
         assert_eq!(svg.matches("<circle").count(), 2 * 4);
+    }
+
+    #[test]
+    fn data_is_drawn_with_a_point_for_each_of_the_first_places() {
+        let dataset = crate::toy::dataset();
+        let svg = histories(&dataset);
+        let line = svg.split("<polyline").last().unwrap();
+        let points = line.split("points=\"").nth(1).unwrap();
+        let points = points.split('"').next().unwrap().split_whitespace();
+        assert_eq!(points.count(), dataset.histories.len());
+        assert!(
+            svg.contains("12 people, the longest history first"),
+            "{svg}"
+        );
+        assert!(items(&dataset).contains("items, the most popular first"));
     }
 
     #[test]

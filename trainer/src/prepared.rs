@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
-use datasets::{Dataset, Event, LeaveOneOut};
+use datasets::{Dataset, Event, Split, SplitRule};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use user_encoder::{DualEncoder, DualEncoderConfig, EventBatch, UserEncoder, UserEncoderConfig};
@@ -20,6 +20,7 @@ pub struct Prepared {
     pub encoder: UserEncoderConfig,
     /// Users that the contenders are tested on, ascending.
     pub test_users: Vec<usize>,
+    split: SplitRule,
 }
 
 impl Prepared {
@@ -29,8 +30,9 @@ impl Prepared {
     ///
     /// If the config does not fit the data, or nobody has enough events to be tested.
     pub fn new(dataset: Dataset, config: &RunConfig) -> Result<Self, Error> {
-        let dataset = dataset.with_min_interactions(config.data.min_interactions);
-        let split = LeaveOneOut::new(&dataset);
+        let dataset = config.data.filter(dataset);
+        let rule = config.data.split.rule(&dataset)?;
+        let split = rule.of(&dataset);
         let users: Vec<usize> = split.users().collect();
         let can_train = (0..dataset.histories.len()).any(|user| split.train(user).len() > 1);
         let n = config.data.min_interactions;
@@ -48,6 +50,13 @@ impl Prepared {
                 "at least one user with four events: two to learn from, one to validate, one to test",
             ));
         }
+        if split.validation_users().next().is_none() {
+            return Err(Error::value(
+                "data.split",
+                split,
+                "one that leaves somebody with events to validate on",
+            ));
+        }
         let mut encoder = config.encoder.clone();
         let batcher = EventBatcher::new(&dataset, &mut encoder, config.data.history_len)?;
         let test_users = sample(&users, config.evaluation.users, config.seed);
@@ -56,12 +65,13 @@ impl Prepared {
             batcher,
             encoder,
             test_users,
+            split: rule,
         })
     }
 
-    /// The leave-one-out split.
-    pub fn split(&self) -> LeaveOneOut<'_> {
-        LeaveOneOut::new(&self.dataset)
+    /// What is trained on, validated and tested.
+    pub fn split(&self) -> Split<'_> {
+        self.split.of(&self.dataset)
     }
 
     /// A batch of the latest events of each history, as many as the encoder reads.
@@ -217,6 +227,46 @@ mod tests {
         let error = Prepared::new(toy::dataset(), &none).unwrap_err();
         let error = error.to_string();
         assert!(error.starts_with("`data.min_interactions` = 6"), "{error}");
+    }
+
+    #[test]
+    fn a_split_in_time_trains_on_nothing_later_than_what_it_tests() {
+        // The toy's histories begin one after the other.
+        let cuts = "data.split={ kind = \"global-time\", validation = { fraction = 0.6 }, \
+                    test = { fraction = 0.8 } }";
+        let config = toy::config(&[cuts, "evaluation.users=0"]);
+        let prepared = toy::prepared(&config);
+        let split = prepared.split();
+        let first_tested = prepared
+            .test_users
+            .iter()
+            .map(|&user| split.test(user).unwrap().1);
+        let first_tested = first_tested.map(|event| event.timestamp).min().unwrap();
+        let n_users = prepared.dataset.histories.len();
+        let trained = (0..n_users).flat_map(|user| split.train(user));
+        assert!(trained.map(|event| event.timestamp).max().unwrap() < first_tested);
+        assert!(prepared.test_users.len() < n_users);
+        let protocol = crate::evaluate::protocol(&prepared, &config);
+        assert!(
+            protocol.contains("global time, validation from"),
+            "{protocol}"
+        );
+        let all_tested =
+            "data.split={ kind = \"by-user\", validation = 0.0, test = 0.5, seed = 1 }";
+        let error = Prepared::new(toy::dataset(), &toy::config(&[all_tested])).unwrap_err();
+        assert!(error.to_string().contains("to validate on"), "{error}");
+    }
+
+    #[test]
+    fn the_papers_filter_leaves_out_short_histories_and_keeps_all_items() {
+        let longest = toy::dataset().stats().history_max;
+        let config = toy::config(&[&format!("data.min_history={longest}")]);
+        let prepared = toy::prepared(&config);
+        assert!(prepared.dataset.histories.len() < toy::dataset().histories.len());
+        assert_eq!(
+            prepared.dataset.catalogue.len(),
+            toy::dataset().catalogue.len()
+        );
     }
 
     #[test]

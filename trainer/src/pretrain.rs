@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use datasets::{Event, LeaveOneOut, Window};
+use datasets::{Event, Split, Window};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -44,7 +44,7 @@ pub fn pretrain(
 /// Next-event prediction over windows of the training part; validated by next-item NDCG@10.
 struct NextEvent<'a> {
     prepared: &'a Prepared,
-    split: LeaveOneOut<'a>,
+    split: Split<'a>,
     objective: NextEventObjective,
     device: Device,
     windows: Windows,
@@ -59,7 +59,7 @@ struct NextEvent<'a> {
 impl<'a> NextEvent<'a> {
     fn new(prepared: &'a Prepared, config: &RunConfig, device: &Device) -> Self {
         let split = prepared.split();
-        let users: Vec<usize> = split.users().collect();
+        let users: Vec<usize> = split.validation_users().collect();
         let TrainingConfig {
             validation_users,
             batch_size,
@@ -287,7 +287,7 @@ impl Windows {
     }
 
     /// Windows of `length` inputs and a target, cut anew for each pass.
-    fn drawn(split: &LeaveOneOut<'_>, length: usize, seed: u64) -> Self {
+    fn drawn(split: &Split<'_>, length: usize, seed: u64) -> Self {
         let users = 0..split.n_histories();
         let n_events = users.map(|user| split.train(user).len()).collect();
         Self::new(Cut::Drawn { n_events, length }, seed)

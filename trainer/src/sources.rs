@@ -3,27 +3,43 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use datasets::Dataset;
 use datasets::assets::{self, AssetStore};
+use datasets::{Dataset, tables};
 use llm::load::LoadedModel;
 
-use crate::Error;
+use crate::{DataConfig, Error};
 
 /// The dataset that `data.dataset` names: a known name, fetched if need be, or a path. `given` is
-/// a folder or zip that holds it already.
+/// a folder or zip that holds it already. With `data.tables` the folder holds these tables.
 ///
 /// # Errors
 ///
 /// If it is neither, cannot be fetched, or cannot be read.
-pub fn dataset(name: &str, given: Option<&Path>, store: &AssetStore) -> Result<Dataset, Error> {
+pub fn dataset(
+    config: &DataConfig,
+    given: Option<&Path>,
+    store: &AssetStore,
+) -> Result<Dataset, Error> {
     let path = match given {
         Some(path) => path.to_path_buf(),
-        None => match Path::new(name) {
-            path if path.exists() => path.to_path_buf(),
-            _ => store.fetch(assets::find(name)?, None)?,
-        },
+        None => dataset_path(&config.dataset, store)?,
     };
-    Ok(datasets::load(&path)?)
+    Ok(match &config.tables {
+        Some(tables) => tables::load(tables, &path, &config.read)?,
+        None => datasets::load_with(&path, &config.read)?,
+    })
+}
+
+/// Where the dataset of this name is, fetched if need be.
+///
+/// # Errors
+///
+/// If it is neither a path nor a known name, or cannot be fetched.
+pub fn dataset_path(name: &str, store: &AssetStore) -> Result<PathBuf, Error> {
+    match Path::new(name) {
+        path if path.exists() => Ok(path.to_path_buf()),
+        _ => Ok(store.fetch(assets::find(name)?, None)?),
+    }
 }
 
 /// The language model that `llm.model` names: a known name, a `.gguf` file, a Hugging Face folder,

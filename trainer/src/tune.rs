@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ParamGroup};
 use burn::tensor::{Device, Tensor};
-use datasets::{Event, LeaveOneOut, Window};
+use datasets::{Event, Split, Window};
 use llm::Tokenizer;
 use llm::ranking::{BeamConfig, Normalisation, Ranked, beam_search};
 use llm_fusion::{AnswerLoss, AnswerTargets, Trunk, UserLlm, UserReader};
@@ -140,7 +140,7 @@ pub(crate) fn shared_trunk(model: &UserLlm, task: &Task, tuning: &TuningConfig) 
 /// The tuning objective: next items and favourite genres, in turns.
 struct Answering<'a> {
     prepared: &'a Prepared,
-    split: LeaveOneOut<'a>,
+    split: Split<'a>,
     config: &'a RunConfig,
     tuning: &'a TuningConfig,
     tasks: &'a Tasks,
@@ -177,7 +177,7 @@ impl<'a> Answering<'a> {
         if genre_windows.is_empty() && tuning.genre_share > 0.0 {
             tracing::warn!("everybody is tested: no favourite genre is left to be taught");
         }
-        let users: Vec<usize> = split.users().collect();
+        let users: Vec<usize> = split.validation_users().collect();
         Self {
             prepared,
             split,
