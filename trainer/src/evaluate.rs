@@ -100,13 +100,7 @@ pub fn protocol(prepared: &Prepared, config: &RunConfig) -> String {
         0 => String::new(),
         n => format!(" (people with at least {n} interactions)"),
     };
-    let split = match config.data.split {
-        SplitConfig::LeaveOneOut => "leave-one-out (last event is the test)".to_string(),
-        SplitConfig::GlobalTime { .. } => {
-            format!("{} (the first event after it)", prepared.split())
-        }
-        SplitConfig::ByUser { .. } => format!("{} (their last event)", prepared.split()),
-    };
+    let split = split(prepared, config);
     format!(
         "{}{core}{long}, {split}, all {} items are candidates, seen items {}, \
          {} of {all} users, none of whose genres were taught, history of the last {} events, seed {}; genre: the most \
@@ -122,6 +116,16 @@ pub fn protocol(prepared: &Prepared, config: &RunConfig) -> String {
         config.data.history_len,
         config.seed,
     )
+}
+
+/// What is tested of whom.
+pub(crate) fn split(prepared: &Prepared, config: &RunConfig) -> String {
+    let split = prepared.split();
+    match config.data.split {
+        SplitConfig::LeaveOneOut => "leave-one-out (last event is the test)".to_string(),
+        SplitConfig::GlobalTime { .. } => format!("{split} (the first event after it)"),
+        SplitConfig::ByUser { .. } => format!("{split} (their last event)"),
+    }
 }
 
 /// A contender's row.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::evaluate::{K, Row, protocol};
+use crate::evaluate::{K, Row, protocol, split};
 use crate::metrics::Figure;
 use crate::{Error, Prepared, RunConfig, report};
 
@@ -45,6 +45,8 @@ pub struct Asked {
     pub sha256: String,
     /// Fewest interactions of each person and item.
     pub min_interactions: usize,
+    /// Fewest interactions of each person, items aside.
+    pub min_history: usize,
     /// How targets are chosen.
     pub split: String,
     /// Number of items that are ranked.
@@ -99,7 +101,8 @@ impl Results {
                 dataset: dataset.name.clone(),
                 sha256: dataset.sha256.clone(),
                 min_interactions: dataset.min_interactions,
-                split: "leave-one-out, the last event is the test".into(),
+                min_history: dataset.min_history,
+                split: split(prepared, config),
                 candidates: dataset.catalogue.len(),
                 exclude_seen: config.evaluation.exclude_seen,
                 k: K,
