@@ -43,12 +43,12 @@ fn main() -> anyhow::Result<()> {
     let model = &config.language()?.llm.model;
     let language_model = sources::language_model(model, &setup.store, device)?;
     run.describe(config, &prepared, Some(&language_model))?;
-    let (llm, tokenizer) = (&language_model.model, &language_model.tokenizer);
-    let tasks = Tasks::new(&prepared, config, tokenizer)?;
+    let llm = &language_model.model;
+    let tasks = Tasks::new(&prepared, config, &language_model.tokenizer)?;
     let mut answered = vec![
         evaluate::popularity(&prepared, config),
         evaluate::encoder(&prepared, config, &encoder, device),
-        evaluate::text_prompt(&prepared, config, llm, tokenizer, &tasks, &mut monitor)?,
+        evaluate::text_prompt(&prepared, config, llm, &tasks, &mut monitor),
     ];
 
     // Fuse and tune, in each way that was asked for.
@@ -65,12 +65,10 @@ fn main() -> anyhow::Result<()> {
             .logging(&mut log);
         let (model, outcome) = tune(model, &tasks, &prepared, &config, session)?;
         support::stop_if(outcome.is_interrupted);
-        run.save_user_llm(&model, &outcome.trained, &language_model.sha256)?;
+        run.save_user_llm(&config, &model, &outcome.trained, &language_model.sha256)?;
         let model = model.materialize(); // adapters, if any, merged into the weights
 
-        let name = support::name_of(language);
         answered.push(evaluate::user_llm(
-            &name,
             &prepared,
             &config,
             &model,

@@ -100,7 +100,12 @@ EXAMPLES
   user-llm tune --fusion soft-prompt
   user-llm tune --run runs/mine --data ~/ml-1m --strategy lora
 
-Each strategy and fusion is kept by itself, and all share the run's pretrained encoder.
+  The contenders: the language model with the history as text, embeddings and text, no pretraining:
+    user-llm tune --fusion none --strategy lora --set prompts.text_events=50
+    user-llm tune --set prompts.text_events=10
+    user-llm tune --set tuning.encoder=random --set tuning.teacher_weight=0
+
+Each is kept by itself under a name that says what it is, and all share the run's pretrained encoder.
 Ctrl-C saves a checkpoint and ends; the same command goes on from there.")]
     Tune(TuneArgs),
     /// Compare popularity, encoder, text prompt and all tuned models on the same users
@@ -320,6 +325,8 @@ pub(crate) enum Fusion {
     CrossAttention,
     /// Before the prompt
     SoftPrompt,
+    /// Not at all: the language model reads the latest prompts.text_events as text
+    None,
 }
 
 /// A run that is there.

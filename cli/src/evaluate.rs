@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use trainer::evaluate::{self, Answered};
 use trainer::results::{self, Results};
-use trainer::{Prepared, RunConfig, Tasks, efficiency, plots, report, sources};
+use trainer::{
+    EncoderInit, LanguageSections, Prepared, RunConfig, Tasks, efficiency, plots, report, sources,
+};
 
 use crate::arguments::EvaluateArgs;
 use crate::runs::{Run, Tuned};
@@ -57,15 +59,13 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         let llm = sources::language_model(&language.llm.model, &workplace.store, &device)?;
         let tasks = Tasks::new(prepared, config, &llm.tokenizer)?;
         if !args.no_text {
-            let (model, tokenizer) = (&llm.model, &llm.tokenizer);
-            let text =
-                evaluate::text_prompt(prepared, config, model, tokenizer, &tasks, &mut monitor)?;
+            let text = evaluate::text_prompt(prepared, config, &llm.model, &tasks, &mut monitor);
             answered.push(text);
         }
         for Tuned {
-            name,
             config: own,
             folder,
+            ..
         } in &tuned
         {
             // How the contenders are compared is the run's to say, for all of them alike.
@@ -75,9 +75,13 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
             };
             let tasks = Tasks::new(prepared, &own, &llm.tokenizer)?;
             let model = folder.load_user_llm(&own, prepared, llm.model.clone(), &llm.sha256)?;
-            let name = format!("User-LLM, {name}");
-            let user_llm = evaluate::user_llm(&name, prepared, &own, &model, &tasks, &mut monitor)?;
-            answered.push(user_llm);
+            answered.push(evaluate::user_llm(
+                prepared,
+                &own,
+                &model,
+                &tasks,
+                &mut monitor,
+            )?);
             if args.costs && costs.is_empty() {
                 let longest = own.encoder.max_length;
                 let lengths = LENGTHS
@@ -152,11 +156,26 @@ fn commands(run: &Run, args: &EvaluateArgs, saved: &Path, tuned: &[Tuned]) -> Ve
     }
     let config = quoted(&saved.join("config.toml"));
     let mut commands = vec![format!("user-llm pretrain --config {config}{options}")];
-    for Tuned { name, .. } in tuned {
-        let (strategy, fusion) = name.split_once('-').expect("a strategy, then a fusion");
-        commands.push(format!(
-            "user-llm tune --strategy {strategy} --fusion {fusion}{options}"
-        ));
+    for Tuned { config, .. } in tuned {
+        let Ok(language) = config.language() else {
+            continue;
+        };
+        let LanguageSections {
+            tuning, prompts, ..
+        } = language;
+        let name = language.tuning_name();
+        let (strategy, rest) = name.split_once('-').expect("a strategy, then a fusion");
+        let fusions = ["cross-attention", "soft-prompt", "none"];
+        let fusion = fusions.into_iter().find(|fusion| rest.starts_with(fusion));
+        let fusion = fusion.expect("one of the three");
+        let mut command = format!("user-llm tune --strategy {strategy} --fusion {fusion}");
+        if prompts.text_events > 0 {
+            command += &format!(" --set prompts.text_events={}", prompts.text_events);
+        }
+        if tuning.encoder == EncoderInit::Random {
+            command += " --set tuning.encoder=random --set tuning.teacher_weight=0";
+        }
+        commands.push(command + &options);
     }
     commands
 }

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use datasets::History;
-use llm_fusion::FusionKind;
 use trainer::ranking::RankItems;
-use trainer::{LanguageSections, Prepared, RunConfig, RunFolder, sources};
+use trainer::{Prepared, RunConfig, RunFolder, sources};
 
 use crate::arguments::{RunArgs, TrainingArgs};
 use crate::config::{QUICK, QUICK_NAME};
@@ -113,39 +112,13 @@ impl Run {
 
     /// All tuned models, in the order of their names.
     pub(crate) fn tuned(&self) -> anyhow::Result<Vec<Tuned>> {
-        let mut all = Vec::new();
-        if self.config.is_encoder_only() {
-            return Ok(all);
-        }
-        for strategy in ["enc", "full", "lora", "proj"] {
-            for fusion in ["cross-attention", "soft-prompt"] {
-                let name = format!("{strategy}-{fusion}");
-                if !self
-                    .folder
-                    .path()
-                    .join(format!("{name}.safetensors"))
-                    .exists()
-                {
-                    continue;
-                }
-                let patches = [
-                    format!("tuning.strategy={strategy}"),
-                    format!("fusion.kind={fusion}"),
-                ];
-                let own = self.folder.path().join(tuned_config(&name));
-                let config = match own.exists() {
-                    true => RunConfig::read(&own, &patches)?,
-                    false => RunFolder::config(self.folder.path(), &patches)?,
-                };
-                let folder = self.folder.tuned_by(&config);
-                all.push(Tuned {
-                    name,
-                    config,
-                    folder,
-                });
-            }
-        }
-        Ok(all)
+        let tunings = self.folder.tunings()?.into_iter();
+        let tuned = tunings.map(|(name, config)| Tuned {
+            folder: self.folder.tuned_by(&config),
+            name,
+            config,
+        });
+        Ok(tuned.collect())
     }
 
     /// The tuned model of this name, or the only one; `None` if nothing is tuned.
@@ -206,23 +179,6 @@ impl Run {
             lengths.max().unwrap_or(0)
         )
     }
-}
-
-/// File of the config that a model was tuned with.
-pub(crate) fn tuned_config(name: &str) -> String {
-    format!("{name}.toml")
-}
-
-/// Name of a run's tuned model, as [`RunFolder`] names it.
-pub(crate) fn tuned_name(language: LanguageSections<'_>) -> String {
-    let fusion = match language.fusion.kind {
-        FusionKind::CrossAttention => "cross-attention",
-        FusionKind::SoftPrompt => "soft-prompt",
-    };
-    format!(
-        "{}-{fusion}",
-        format!("{:?}", language.tuning.strategy).to_lowercase()
-    )
 }
 
 fn only_run() -> anyhow::Result<PathBuf> {

@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::Context;
 use burn::module::Module;
 use llm_fusion::UserLlmConfig;
-use trainer::{Checkpoints, Outcome, RunFolder, Session, Tasks, sources};
+use trainer::{Checkpoints, EncoderInit, Outcome, RunFolder, Session, Tasks, sources};
 
 use crate::arguments::{Fusion, Strategy, TrainingArgs, TuneArgs};
-use crate::runs::{Run, open, resolve, tuned_config, tuned_name};
+use crate::runs::{Run, open, resolve};
 use crate::workplace::Workplace;
 use crate::{Ended, interrupt, output};
 
@@ -88,6 +88,7 @@ pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<End
         let name = match fusion {
             Fusion::CrossAttention => "cross-attention",
             Fusion::SoftPrompt => "soft-prompt",
+            Fusion::None => "none",
         };
         shorthands.push(format!("fusion.kind={name}"));
     }
@@ -107,8 +108,14 @@ pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<End
         prepared,
         folder,
     } = open(workplace, config, &path, args.data.as_deref())?;
-    let encoder = folder.load_encoder(&prepared, &device)?;
     let language = config.language()?;
+    let encoder = match language.tuning.encoder {
+        EncoderInit::Pretrained => folder.load_encoder(&prepared, &device)?,
+        EncoderInit::Random => {
+            device.seed(config.seed);
+            prepared.new_encoder(&device)
+        }
+    };
     let name = &language.llm.model;
     let language_model = sources::language_model(name, &workplace.store, &device)
         .with_context(|| format!("the language model {name:?} of this run"))?;
@@ -125,9 +132,8 @@ pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<End
     if outcome.is_interrupted {
         return Ok(interrupted(&path));
     }
-    let name = tuned_name(language);
-    folder.write(&tuned_config(&name), config.to_toml().as_bytes())?;
-    folder.save_user_llm(&model, &outcome.trained, &language_model.sha256)?;
+    let name = language.tuning_name();
+    folder.save_user_llm(&config, &model, &outcome.trained, &language_model.sha256)?;
     let next = format!("next: user-llm evaluate{}", options(&path, args));
     finished(&outcome, &path.join(format!("{name}.safetensors")), &next);
     Ok(Ended::Done)

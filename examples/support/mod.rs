@@ -14,7 +14,7 @@ use burn::tensor::Device;
 use clap::{Parser, ValueEnum};
 use user_llm::datasets::assets::{AssetStore, default_cache_dir};
 use user_llm::llm_fusion::FusionKind;
-use user_llm::trainer::{LanguageSections, RunConfig, Terminal, backend};
+use user_llm::trainer::{RunConfig, Terminal, backend};
 
 const QUICK: &str = include_str!("../../configs/movielens-100k-quick.toml");
 
@@ -164,15 +164,6 @@ pub(crate) fn stop_if(is_interrupted: bool) {
 /// Print a result.
 pub(crate) fn say(text: &str) {
     println!("{text}");
-}
-
-/// A fused contender's name in the table.
-pub(crate) fn name_of(language: LanguageSections<'_>) -> String {
-    let way = match language.fusion.kind {
-        FusionKind::CrossAttention => "cross-attention",
-        FusionKind::SoftPrompt => "soft prompt",
-    };
-    format!("User-LLM, {way}, {:?}", language.tuning.strategy)
 }
 
 impl Setup {

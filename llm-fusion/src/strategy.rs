@@ -46,31 +46,34 @@ pub struct LoraConfig {
 
 impl TuningStrategy {
     /// Freeze and unfreeze the model's parameters, and attach adapters where they are wanted.
+    ///
+    /// Of a language model that reads no user, nothing but itself trains.
     pub fn apply(self, model: UserLlm, lora: &LoraConfig) -> UserLlm {
-        let fresh = group(r"^(projector|resampler|fusion)\.");
-        let encoder = group(r"^encoder\.(embedding|bos|mask|positions|dropout|blocks|norm)(\.|$)");
-        let language_model = group(r"^llm\.");
+        let reads_user = model.reads_user();
+        let with_fresh = |model: UserLlm| match reads_user {
+            true => model.unfreeze_group(group(r"^(projector|resampler|fusion)\.")),
+            false => model,
+        };
+        let with_encoder = |model: UserLlm| match reads_user {
+            true => model.unfreeze_group(group(
+                r"^encoder\.(embedding|bos|mask|positions|dropout|blocks|norm)(\.|$)",
+            )),
+            false => model,
+        };
         match self {
             Self::Full => {
-                let model = model.freeze();
-                model
-                    .unfreeze_group(language_model)
-                    .unfreeze_group(encoder)
-                    .unfreeze_group(fresh)
+                let language_model = group(r"^llm\.");
+                with_fresh(with_encoder(model.freeze().unfreeze_group(language_model)))
             }
             Self::Lora => {
                 let attention =
                     group(r"^llm\.blocks\.\d+\.attention\.(query|key|value|output)\.weight$");
                 let adapters = Lora::new(lora.rank, lora.alpha).set_param_group(attention);
                 // `apply_lora` freezes everything else: unfreeze after it.
-                model
-                    .freeze()
-                    .apply_lora(adapters)
-                    .unfreeze_group(encoder)
-                    .unfreeze_group(fresh)
+                with_fresh(with_encoder(model.freeze().apply_lora(adapters)))
             }
-            Self::Enc => model.freeze().unfreeze_group(encoder).unfreeze_group(fresh),
-            Self::Proj => model.freeze().unfreeze_group(fresh),
+            Self::Enc => with_fresh(with_encoder(model.freeze())),
+            Self::Proj => with_fresh(model.freeze()),
         }
     }
 

@@ -52,6 +52,9 @@ pub enum FusionKind {
     CrossAttention,
     /// Before the prompt's token embeddings (early fusion).
     SoftPrompt,
+    /// Not at all: what is known of a person has to stand in the prompt, as text. The contender
+    /// that the other two are held against.
+    None,
 }
 
 /// Which blocks of the language model have cross-attention.
@@ -144,7 +147,8 @@ impl UserLlmConfig {
     ///
     /// # Panics
     ///
-    /// Panics if the Perceiver's width is not the encoder's, or if no block would be fused.
+    /// Panics if the Perceiver's width is not the encoder's, or if cross-attention would be in no
+    /// block.
     pub fn init(&self, llm: LanguageModel, encoder: UserEncoder) -> UserLlm {
         let device = llm.device();
         let n_blocks = llm.blocks.len();
@@ -156,20 +160,20 @@ impl UserLlmConfig {
             );
         }
         let [_, d_model] = llm.embedding.weight.dims();
-        let soft_prompt = self.fusion.kind == FusionKind::SoftPrompt;
+        let in_blocks = self.fusion.kind == FusionKind::CrossAttention;
         let fusion: Vec<Option<GatedCrossAttention>> = (0..n_blocks)
             .map(|index| {
-                (!soft_prompt && self.fusion.blocks.contains(index, n_blocks)).then(|| {
+                (in_blocks && self.fusion.blocks.contains(index, n_blocks)).then(|| {
                     GatedCrossAttention::new(&self.fusion, d_model, self.fusion.d_user, &device)
                 })
             })
             .collect();
         assert!(
-            soft_prompt || fusion.iter().any(Option::is_some),
+            !in_blocks || fusion.iter().any(Option::is_some),
             "`fusion.blocks` names no block of a language model with {n_blocks}"
         );
         let (d_user, scale) = match self.fusion.kind {
-            FusionKind::CrossAttention => (self.fusion.d_user, 1.0),
+            FusionKind::CrossAttention | FusionKind::None => (self.fusion.d_user, 1.0),
             FusionKind::SoftPrompt => (d_model, embedding_scale(&llm)),
         };
         UserLlm {
@@ -179,7 +183,7 @@ impl UserLlmConfig {
                 .map(|perceiver| perceiver.init(&device)),
             projector: Projector::new(d_encoder, d_user, scale, &device),
             fusion,
-            soft_prompt,
+            soft_prompt: self.fusion.kind == FusionKind::SoftPrompt,
             llm,
             encoder,
         }
@@ -289,8 +293,13 @@ impl UserLlm {
         self.soft_prompt
     }
 
+    /// Whether the language model reads user embeddings at all.
+    pub fn reads_user(&self) -> bool {
+        self.soft_prompt || self.fusion.iter().any(Option::is_some)
+    }
+
     /// The lowest block that reads the user: everything below is the same for all users. 0 with a
-    /// soft prompt.
+    /// soft prompt, and where nothing reads the user.
     pub fn lowest_fused(&self) -> usize {
         self.fusion.iter().position(Option::is_some).unwrap_or(0)
     }
@@ -418,6 +427,16 @@ mod tests {
         assert_eq!(user.dims(), [1, 5, 24]);
         let ratio = size(user.squeeze_dim::<2>(0)) / size(model.llm.embedding.weight.val());
         assert!((0.5..2.0).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn without_fusion_no_user_changes_anything() {
+        let model = init(FusionConfig::new(FusionKind::None, FusedBlocks::All), 16);
+        assert!(!model.reads_user() && !model.is_soft_prompt());
+        let tokens = Tensor::<2, Int>::from_data([[1, 2, 3]], &model.device());
+        let with = model.forward(tokens.clone(), None, Some(&user(&model)));
+        let change = (with - model.forward(tokens, None, None)).abs().max();
+        assert_eq!(change.into_scalar::<f32>(), 0.0);
     }
 
     #[test]

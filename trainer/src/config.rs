@@ -5,7 +5,7 @@ use std::path::Path;
 use datasets::tables::TableConfig;
 use datasets::{Dataset, ReadOptions, SplitConfig};
 use llm::ranking::Normalisation;
-use llm_fusion::{FusionConfig, LoraConfig, TuningStrategy};
+use llm_fusion::{FusionConfig, FusionKind, LoraConfig, TuningStrategy};
 use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
 use user_encoder::{
@@ -18,8 +18,9 @@ use crate::Error;
 /// A complete run: the only source of truth about it, kept beside its results.
 ///
 /// Every key has to be in the file (a default cannot drift under an old experiment), and a key
-/// that does not exist is refused with its path. `data.min_history`, `data.read` and `data.split` may
-/// be left out: data is then taken whole, as it stands, leave-one-out. The sections of the language model (`llm`,
+/// that does not exist is refused with its path. Keys that came later may be left out, and then mean
+/// what was done before there was a choice: `data.min_history`, `data.read`, `data.split`,
+/// `tuning.encoder`, `prompts.text_events`. The sections of the language model (`llm`,
 /// `fusion`, `tuning`, `prompts`, and `perceiver` if wanted) may be left out together: the run then
 /// is about the encoder alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,6 +67,44 @@ pub struct LanguageSections<'a> {
     pub tuning: &'a TuningConfig,
     /// What the language model is asked.
     pub prompts: &'a PromptConfig,
+}
+
+impl LanguageSections<'_> {
+    /// Name of what is tuned by these sections, for files: strategy, the way in, and what else the
+    /// paper compares, as `enc-cross-attention` or `lora-none-text-50`.
+    pub fn tuning_name(&self) -> String {
+        let names = serde_json::to_value((self.tuning.strategy, self.fusion.kind));
+        let names: [String; 2] = names
+            .and_then(serde_json::from_value)
+            .expect("both are written as their names");
+        let mut name = names.join("-");
+        if self.prompts.text_events > 0 {
+            name += &format!("-text-{}", self.prompts.text_events);
+        }
+        if self.tuning.encoder == EncoderInit::Random {
+            name += "-random";
+        }
+        name
+    }
+
+    /// The same for tables, as `User-LLM, cross-attention, Enc`.
+    pub fn contender(&self) -> String {
+        let way = match self.fusion.kind {
+            FusionKind::CrossAttention => "User-LLM, cross-attention",
+            FusionKind::SoftPrompt => "User-LLM, soft prompt",
+            FusionKind::None => "text prompt",
+        };
+        let mut name = match (self.prompts.text_events, self.fusion.kind) {
+            (0, _) => way.to_string(),
+            (n, FusionKind::None) => format!("{way}, last {n} events"),
+            (n, _) => format!("{way} and the last {n} events as text"),
+        };
+        name += &format!(", {:?}", self.tuning.strategy);
+        if self.tuning.encoder == EncoderInit::Random {
+            name += ", random encoder";
+        }
+        name
+    }
 }
 
 /// The interactions and how they are cut.
@@ -159,6 +198,9 @@ pub struct TrainingConfig {
 pub struct TuningConfig {
     /// What trains.
     pub strategy: TuningStrategy,
+    /// The encoder that tuning begins with.
+    #[serde(default)]
+    pub encoder: EncoderInit,
     /// Adapters under the strategy `lora`.
     pub lora: LoraConfig,
     /// Over what a token's probability is normalised: `trie` or `vocabulary`.
@@ -180,9 +222,24 @@ pub struct TuningConfig {
     pub training: TrainingConfig,
 }
 
+/// The encoder that tuning begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EncoderInit {
+    /// The run's pretrained one.
+    #[default]
+    Pretrained,
+    /// A fresh one, to see what pretraining is worth.
+    Random,
+}
+
 /// What the language model is asked. Questions end where the answer begins.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PromptConfig {
+    /// Latest events that stand as text before every question; 0 leaves what is known of a person
+    /// to the user embeddings. With embeddings of 50 events, 10 is the paper's best.
+    #[serde(default)]
+    pub text_events: usize,
     /// Asks for the next item.
     pub next_item: String,
     /// Asks for the favourite genre.
@@ -485,6 +542,7 @@ impl RunConfig {
             positive("tuning.gate_rate", tuning.gate_rate)?;
             positive("tuning.encoder_rate", tuning.encoder_rate)?;
             at_least("tuning.whole_model_steps", tuning.whole_model_steps, 1)?;
+            Self::validate_language(self.language()?)?;
             stages.push((
                 &tuning.training,
                 [
@@ -503,6 +561,38 @@ impl RunConfig {
             at_least(batch_size, stage.batch_size, 1)?;
             at_least(steps, stage.steps, 1)?;
             from_0_to_1(warmup, stage.warmup)?;
+        }
+        Ok(())
+    }
+
+    /// A contender must know something of a person, and train something.
+    fn validate_language(language: LanguageSections<'_>) -> Result<(), Error> {
+        let LanguageSections {
+            fusion,
+            tuning,
+            prompts,
+            ..
+        } = language;
+        if fusion.kind == FusionKind::None && tuning.strategy.freezes_language_model() {
+            return Err(Error::value(
+                "tuning.strategy",
+                "enc or proj",
+                "`lora` or `full` where `fusion.kind` is `none`: nothing else reads the person",
+            ));
+        }
+        if fusion.kind == FusionKind::None && prompts.text_events == 0 {
+            return Err(Error::value(
+                "prompts.text_events",
+                0,
+                "at least 1 where `fusion.kind` is `none`: nothing else tells of the person",
+            ));
+        }
+        if tuning.encoder == EncoderInit::Random && tuning.teacher_weight > 0.0 {
+            return Err(Error::value(
+                "tuning.teacher_weight",
+                tuning.teacher_weight,
+                "0 where `tuning.encoder` is `random`, which has nothing to teach",
+            ));
         }
         Ok(())
     }

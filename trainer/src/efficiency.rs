@@ -12,7 +12,7 @@ use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
 use user_encoder::{FeedForwardKind, UserEncoderConfig};
 
-use crate::tune::{Task, Tasks};
+use crate::tasks::{Task, Tasks};
 use crate::{Error, Monitor, Prepared, RunConfig};
 
 /// Tokens of a question in the paper, whatever the history.
@@ -148,7 +148,7 @@ impl Sizes {
 ///
 /// # Errors
 ///
-/// If the text cannot be tokenized.
+/// If the question cannot be tokenized, or the run is about the encoder alone.
 #[expect(
     clippy::too_many_arguments,
     reason = "everything that takes part in a question"
@@ -165,11 +165,11 @@ pub fn measure(
 ) -> Result<Vec<Cost>, Error> {
     let (llm, tokenizer) = (&llm.config, &llm.tokenizer);
     let sizes = Sizes::new(config, llm, model)?;
-    let prompts = config.language()?.prompts;
     let mut question = tokenizer.encode_bare(QUESTION)?;
     question.truncate(QUESTION_TOKENS);
     let task = &Task {
-        prompt: question,
+        prompt: question.clone(),
+        question,
         answers: tasks.next_item.answers.clone(),
     };
     let trunk = (!model.is_soft_prompt() && model.lowest_fused() > 0)
@@ -184,9 +184,9 @@ pub fn measure(
     monitor.begin("time to first token", 0, lengths.len());
     for (done, &events) in lengths.iter().enumerate() {
         let history = last(longest, events);
-        let text = prompts.history_text(&prepared.dataset.catalogue, &history);
-        let mut tokens = tokenizer.encode(&text)?;
-        tokens.extend(&task.prompt);
+        let catalogue = &prepared.dataset.catalogue;
+        let mut tokens = tasks.history_tokens(catalogue, &history, events);
+        tokens.extend(&task.question);
         let text_ms = median(runs, || {
             first_token(&model.llm, &tokens);
         });

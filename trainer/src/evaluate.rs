@@ -2,8 +2,8 @@
 
 use burn::tensor::Device;
 use datasets::{Event, ItemIndex, SplitConfig};
+use llm::LanguageModel;
 use llm::ranking::{BeamConfig, CachedReader, Normalisation, ReadForest, TokenForest, beam_search};
-use llm::{LanguageModel, Tokenizer};
 use llm_fusion::UserLlm;
 use serde::{Deserialize, Serialize};
 use user_encoder::{DualEncoder, UserEncoder};
@@ -11,7 +11,8 @@ use user_encoder::{DualEncoder, UserEncoder};
 use crate::metrics::{Figure, mrr, ndcg_at, rank, recall_at};
 use crate::ranking::{RankItems, Ranking, RankingConfig, left_out, rank_targets};
 use crate::recommend::top;
-use crate::tune::{Tasks, Trunks, guess_genres, rank_titles};
+use crate::tasks::Tasks;
+use crate::tune::{Trunks, guess_genres, rank_titles};
 use crate::{Error, Monitor, Prepared, RunConfig};
 
 /// Items that a contender recommends to each user.
@@ -264,33 +265,21 @@ fn ranked(
 }
 
 /// The language model that reads the history as text.
-///
-/// # Errors
-///
-/// If a text cannot be tokenized, or the run is about the encoder alone.
 pub fn text_prompt(
     prepared: &Prepared,
     config: &RunConfig,
     model: &LanguageModel,
-    tokenizer: &Tokenizer,
     tasks: &Tasks,
     monitor: &mut dyn Monitor,
-) -> Result<Answered, Error> {
+) -> Answered {
     let questions = Questions::new(prepared);
     let excluded = questions.excluded(config);
     let n_events = config.evaluation.text_events;
-    let prompts = config.language()?.prompts;
-    let texts = questions
-        .histories
-        .iter()
-        .map(|history| {
-            let latest = &history[history.len().saturating_sub(n_events)..];
-            let text = prompts.history_text(&prepared.dataset.catalogue, latest);
-            Ok(tokenizer.encode(&text)?)
-        })
-        .collect::<Result<Vec<_>, Error>>()?;
-    let next_item = tokenizer.encode_bare(&prompts.next_item)?;
-    let favourite_genre = tokenizer.encode_bare(&prompts.favourite_genre)?;
+    let catalogue = &prepared.dataset.catalogue;
+    let histories = questions.histories.iter();
+    let texts: Vec<Vec<u32>> = histories
+        .map(|history| tasks.history_tokens(catalogue, history, n_events))
+        .collect();
 
     // Prompts of like length together: padding is paid for.
     let mut order: Vec<usize> = (0..texts.len()).collect();
@@ -319,7 +308,7 @@ pub fn text_prompt(
         let trie = &tasks.next_item.answers.trie;
         let titles = beam_search(
             &mut reader.clone(),
-            question(&next_item),
+            question(&tasks.next_item.question),
             trie,
             &seen,
             &search,
@@ -333,7 +322,7 @@ pub fn text_prompt(
         let nothing = vec![Vec::new(); batch.len()];
         let liked = beam_search(
             &mut reader,
-            question(&favourite_genre),
+            question(&tasks.favourite_genre.question),
             trie,
             &nothing,
             &search,
@@ -346,21 +335,20 @@ pub fn text_prompt(
         monitor.step(done, &[]);
     }
     monitor.end("done");
-    Ok(Answered {
+    Answered {
         name: format!("text prompt, last {n_events} events, zero-shot"),
         recommended,
         ranks: None,
         genres: Some(genres),
-    })
+    }
 }
 
-/// The language model that reads user embeddings.
+/// A tuned language model, which reads user embeddings, a text, or both.
 ///
 /// # Errors
 ///
 /// If the run is about the encoder alone.
 pub fn user_llm(
-    name: &str,
     prepared: &Prepared,
     config: &RunConfig,
     model: &UserLlm,
@@ -368,10 +356,12 @@ pub fn user_llm(
     monitor: &mut dyn Monitor,
 ) -> Result<Answered, Error> {
     let questions = Questions::new(prepared);
-    let trunks = Trunks::new(model, tasks, config.language()?.tuning);
+    let language = config.language()?;
+    let name = language.contender();
+    let trunks = Trunks::new(model, tasks, language.tuning);
     let mut recommended = Vec::new();
     let mut genres = Vec::new();
-    monitor.begin(name, 0, questions.histories.len());
+    monitor.begin(&name, 0, questions.histories.len());
     let excluded = questions.excluded(config);
     let n = config.evaluation.batch_size;
     for (histories, excluded) in questions.histories.chunks(n).zip(excluded.chunks(n)) {
@@ -388,7 +378,7 @@ pub fn user_llm(
     }
     monitor.end("done");
     Ok(Answered {
-        name: name.to_string(),
+        name,
         recommended,
         ranks: None,
         genres: Some(genres),

@@ -32,13 +32,14 @@ pub mod results;
 mod run_folder;
 pub mod sources;
 
+mod tasks;
 mod train;
 mod tune;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use config::{
-    DataConfig, EvaluationConfig, LanguageSections, LlmConfig, ModalityKind, ObjectiveConfig,
-    PromptConfig, RunConfig, TrainingConfig, TuningConfig,
+    DataConfig, EncoderInit, EvaluationConfig, LanguageSections, LlmConfig, ModalityKind,
+    ObjectiveConfig, PromptConfig, RunConfig, TrainingConfig, TuningConfig,
 };
 pub use dual::pretrain_dual;
 pub use error::Error;
@@ -50,8 +51,9 @@ pub use pretrain::pretrain;
 pub use prompts::Answers;
 pub use run_folder::RunFolder;
 
+pub use tasks::{Task, Tasks};
 pub use train::{Objective, Outcome, Session, Stage, train};
-pub use tune::{Task, Tasks, tune};
+pub use tune::tune;
 
 // The unit tests share the toy data of tests/laws, which names this crate from outside.
 #[cfg(test)]

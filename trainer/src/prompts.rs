@@ -1,6 +1,6 @@
 //! What the language model is asked, and the answers that exist.
 
-use datasets::{Catalogue, Event};
+use datasets::{Catalogue, Event, NO_RATING};
 use llm::Tokenizer;
 use llm::ranking::TokenTrie;
 
@@ -60,18 +60,24 @@ impl Answers {
 }
 
 impl PromptConfig {
-    /// A history as text: the opening, then one line part per event, oldest first.
+    /// A history as text: the opening, then one line part per event, oldest first. Items that the
+    /// catalogue lacks are left out.
     pub fn history_text(&self, catalogue: &Catalogue, events: &[Event]) -> String {
         let mut text = self.history.clone();
         for event in events {
-            let item = &catalogue.items[event.item as usize];
+            let Some(item) = catalogue.items.get(event.item as usize) else {
+                continue;
+            };
             let genres: Vec<&str> = item
                 .genres
                 .iter()
                 .map(|&genre| catalogue.genres[usize::from(genre)].as_str())
                 .collect();
             let genres = genres.join(", ");
-            let rating = event.rating.to_string();
+            let rating = match event.rating {
+                NO_RATING => String::new(),
+                rating => rating.to_string(),
+            };
             text += &fill(
                 &self.event,
                 &[
@@ -123,6 +129,20 @@ mod tests {
             .unwrap()
             .history_text(&toy::dataset().catalogue, &[event(4, 2.5), event(3, 5.0)]);
         assert_eq!(text, "Seen:\nE4 (Crime, Noir) 2.5\nD3 (War) 5\n");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_written() {
+        let event = |item| Event {
+            item,
+            rating: NO_RATING,
+            timestamp: 0,
+        };
+        let text = toy::config(&[])
+            .prompts
+            .unwrap()
+            .history_text(&toy::dataset().catalogue, &[event(u32::MAX), event(3)]);
+        assert_eq!(text, "Seen:\nD3 (War) \n");
     }
 
     #[test]

@@ -27,7 +27,8 @@ use llm_fusion::{Trunk, UserLlm};
 
 use crate::pretrain::seen;
 use crate::ranking::RankItems;
-use crate::tune::{Task, Tasks, ask, shared_trunk};
+use crate::tasks::Tasks;
+use crate::tune::{Asked, ask, shared_trunk};
 use crate::{Error, Prepared, RunConfig, TuningConfig};
 
 /// Histories that the encoder reads at once.
@@ -125,7 +126,7 @@ pub struct UserLlmRecommender<'a> {
     config: &'a RunConfig,
     tuning: &'a TuningConfig,
     model: &'a UserLlm,
-    task: &'a Task,
+    tasks: &'a Tasks,
     trunk: Option<Trunk>,
 }
 
@@ -146,7 +147,7 @@ impl<'a> UserLlmRecommender<'a> {
             config,
             tuning: config.language()?.tuning,
             model,
-            task: &tasks.next_item,
+            tasks,
             trunk: None,
         })
     }
@@ -154,7 +155,7 @@ impl<'a> UserLlmRecommender<'a> {
     /// Compute what all people have in common once, if there is any of it: it takes as long as a
     /// few people do, and makes the others several times faster. The answers stay the same.
     pub fn sharing_trunk(mut self) -> Self {
-        self.trunk = shared_trunk(self.model, self.task, self.tuning);
+        self.trunk = shared_trunk(self.model, self.tasks, &self.tasks.next_item, self.tuning);
         self
     }
 }
@@ -173,16 +174,14 @@ impl Recommend for UserLlmRecommender<'_> {
             normalisation: self.tuning.normalisation,
         };
         let excluded = wanted.excluded(histories, n_items);
-        let (task, trunk) = (self.task, self.trunk.as_ref());
-        let rows = ask(
-            self.model,
-            task,
-            self.prepared,
-            trunk,
+        let asked = Asked {
+            tasks: self.tasks,
+            task: &self.tasks.next_item,
             histories,
-            &excluded,
-            &search,
-        );
+            excluded: &excluded,
+        };
+        let trunk = self.trunk.as_ref();
+        let rows = ask(self.model, self.prepared, trunk, asked, &search);
         rows.into_iter()
             .map(|row| {
                 let item = |answer: &Ranked| Recommendation {

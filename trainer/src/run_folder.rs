@@ -40,12 +40,14 @@ const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
 /// metrics.jsonl            a line per step and validation
 /// encoder.safetensors      the pretrained encoder
 /// <tuning>.safetensors     what tuning trained, and nothing else
+/// <tuning>.toml            the config that it was tuned with
 /// pretraining/, <tuning>/  checkpoints, to resume from
 /// report.md, report.json   the tables
 /// recall.svg, training.svg pictures of them, and of metrics.jsonl
 /// ```
 ///
-/// `<tuning>` names strategy and fusion, as `enc-cross-attention`: several share one encoder.
+/// `<tuning>` is [`LanguageSections::tuning_name`](crate::LanguageSections::tuning_name), as
+/// `enc-cross-attention`: several share one encoder.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -127,22 +129,18 @@ impl RunFolder {
 
     /// The same folder for another tuning of the same pretrained encoder.
     pub fn tuned_by(&self, config: &RunConfig) -> Self {
-        let tuning = config.language().ok().map(|language| {
-            let names = serde_json::to_value((&language.tuning.strategy, &language.fusion.kind));
-            let names = names.expect("two names");
-            Tuning {
-                name: format!("{}-{}", plain(&names[0]), plain(&names[1])),
-                print: fingerprint(&(
-                    (
-                        &self.pretraining_print,
-                        &language.llm,
-                        &language.perceiver,
-                        &language.fusion,
-                    ),
-                    // The tested users are among them: their genres are not taught.
-                    (&language.tuning, &language.prompts, config.evaluation.users),
-                )),
-            }
+        let tuning = config.language().ok().map(|language| Tuning {
+            name: language.tuning_name(),
+            print: fingerprint(&(
+                (
+                    &self.pretraining_print,
+                    &language.llm,
+                    &language.perceiver,
+                    &language.fusion,
+                ),
+                // The tested users are among them: their genres are not taught.
+                (&language.tuning, &language.prompts, config.evaluation.users),
+            )),
         });
         Self {
             tuning,
@@ -276,13 +274,15 @@ impl RunFolder {
         }
     }
 
-    /// Keep the parameters that tuning trained; the rest is the language model as it was.
+    /// Keep the parameters that tuning trained, and the config that it was tuned with; the rest is
+    /// the language model as it was.
     ///
     /// # Errors
     ///
     /// If they cannot be written.
     pub fn save_user_llm(
         &self,
+        config: &RunConfig,
         model: &UserLlm,
         trained: &[(String, usize)],
         llm_sha256: &str,
@@ -291,9 +291,35 @@ impl RunFolder {
         let mut store = Self::save_to(&path)
             .with_full_paths(trained.iter().map(|(path, _)| path.clone()))
             .metadata(LANGUAGE_MODEL_SHA256, llm_sha256);
+        self.write(
+            &format!("{}.toml", self.tuned()?.name),
+            config.to_toml().as_bytes(),
+        )?;
         model
             .save_into(&mut store)
             .map_err(|error| Self::unwritable(&path, &error.to_string()))
+    }
+
+    /// Everything that was tuned here: names, with the configs it was tuned with, in the order of
+    /// the names.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read, or a config is none.
+    pub fn tunings(&self) -> Result<Vec<(String, RunConfig)>, Error> {
+        let entries = fs::read_dir(&self.path).map_err(Error::io("read", &self.path))?;
+        let mut all = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(Error::io("read", &self.path))?.path();
+            let config = path.with_extension("toml");
+            let is_weights = path.extension().is_some_and(|end| end == "safetensors");
+            if let (true, true, Some(name)) = (is_weights, config.exists(), path.file_stem()) {
+                let name = name.to_string_lossy().into_owned();
+                all.push((name, RunConfig::read(&config, &[])?));
+            }
+        }
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(all)
     }
 
     /// The tuned model: the language model and encoder it began with, and what tuning trained, with
@@ -503,10 +529,6 @@ fn unfit(path: &Path, what: &str) -> Error {
         path: path.to_path_buf(),
         reason: format!("its weights do not fit this config and data: {what}"),
     }
-}
-
-fn plain(value: &serde_json::Value) -> &str {
-    value.as_str().unwrap_or("tuned")
 }
 
 fn fingerprint(value: &impl Serialize) -> String {

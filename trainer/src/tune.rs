@@ -3,61 +3,16 @@
 use burn::module::{Module, ParamGroup};
 use burn::tensor::{Device, Tensor};
 use datasets::{Event, Split, Window};
-use llm::Tokenizer;
 use llm::ranking::{BeamConfig, Normalisation, Ranked, beam_search};
 use llm_fusion::{AnswerLoss, AnswerTargets, Trunk, UserLlm, UserReader};
 use user_encoder::UserEncoder;
 
 use crate::prepared::sample;
 use crate::pretrain::{Windows, item_scores};
-use crate::prompts::Answers;
 use crate::ranking::left_out;
+use crate::tasks::{Task, Tasks};
 use crate::train::{Objective, Outcome, Session, Stage, train};
 use crate::{Error, Prepared, RunConfig, TuningConfig};
-
-/// A question with its answers, ready for the language model.
-#[derive(Clone, Debug)]
-pub struct Task {
-    /// Tokens of the question, which ends where the answer begins.
-    pub prompt: Vec<u32>,
-    /// The answers that exist.
-    pub answers: Answers,
-}
-
-/// The two tasks of the movielens runs.
-#[derive(Clone, Debug)]
-pub struct Tasks {
-    /// Which item comes next; answers are the catalogue's titles.
-    pub next_item: Task,
-    /// Which genre the history has most of; answers are the catalogue's genres.
-    pub favourite_genre: Task,
-}
-
-impl Tasks {
-    /// Tokenize questions and answers.
-    ///
-    /// # Errors
-    ///
-    /// If titles or genres make no trie, or the run is about the encoder alone.
-    pub fn new(
-        prepared: &Prepared,
-        config: &RunConfig,
-        tokenizer: &Tokenizer,
-    ) -> Result<Self, Error> {
-        let catalogue = &prepared.dataset.catalogue;
-        let prompts = config.language()?.prompts;
-        Ok(Self {
-            next_item: Task {
-                prompt: tokenizer.encode(&prompts.next_item)?,
-                answers: Answers::titles(catalogue, tokenizer)?,
-            },
-            favourite_genre: Task {
-                prompt: tokenizer.encode(&prompts.favourite_genre)?,
-                answers: Answers::genres(catalogue, tokenizer)?,
-            },
-        })
-    }
-}
 
 /// Tune a fused model by the run's strategy.
 ///
@@ -116,8 +71,8 @@ impl Trunks {
     /// Compute them, where there are any.
     pub(crate) fn new(model: &UserLlm, tasks: &Tasks, tuning: &TuningConfig) -> Self {
         Self {
-            next_item: shared_trunk(model, &tasks.next_item, tuning),
-            favourite_genre: shared_trunk(model, &tasks.favourite_genre, tuning),
+            next_item: shared_trunk(model, tasks, &tasks.next_item, tuning),
+            favourite_genre: shared_trunk(model, tasks, &tasks.favourite_genre, tuning),
             normalisation: tuning.normalisation,
         }
     }
@@ -128,10 +83,16 @@ impl Trunks {
 }
 
 /// What all users have in common under a question: there is such a thing if the strategy leaves the
-/// language model alone, something lies below the lowest fused block, and only open nodes are
-/// asked for.
-pub(crate) fn shared_trunk(model: &UserLlm, task: &Task, tuning: &TuningConfig) -> Option<Trunk> {
+/// language model alone, the prompt says nothing of a person, something lies below the lowest fused
+/// block, and only open nodes are asked for.
+pub(crate) fn shared_trunk(
+    model: &UserLlm,
+    tasks: &Tasks,
+    task: &Task,
+    tuning: &TuningConfig,
+) -> Option<Trunk> {
     let is_shared = tuning.strategy.freezes_language_model()
+        && tasks.are_alike()
         && tuning.normalisation == Normalisation::Trie
         && model.lowest_fused() > 0;
     is_shared.then(|| model.trunk(&task.prompt, &task.answers.trie))
@@ -223,7 +184,7 @@ impl<'a> Answering<'a> {
         };
         let task = &self.tasks.next_item;
         let targets = AnswerTargets {
-            prompts: vec![task.prompt.clone(); windows.len()],
+            prompts: self.tasks.prompts(task, self.prepared, &histories),
             answers,
             teacher,
         };
@@ -247,9 +208,8 @@ impl<'a> Answering<'a> {
             .filter_map(|history| Some((history, vec![self.prepared.favourite_genre(history)?])))
             .unzip();
         let task = &self.tasks.favourite_genre;
-        let prompts = vec![task.prompt.clone(); histories.len()];
         let targets = AnswerTargets {
-            prompts,
+            prompts: self.tasks.prompts(task, self.prepared, &histories),
             answers,
             teacher: Vec::new(),
         };
@@ -344,10 +304,13 @@ pub(crate) fn rank_titles(
         normalisation: trunks.normalisation,
     };
     let trunk = trunks.next_item.as_ref();
-    let task = &tasks.next_item;
-    sequences(ask(
-        model, task, prepared, trunk, histories, excluded, &search,
-    ))
+    let asked = Asked {
+        tasks,
+        task: &tasks.next_item,
+        histories,
+        excluded,
+    };
+    sequences(ask(model, prepared, trunk, asked, &search))
 }
 
 /// The likeliest favourite genre of each history, by the fused model.
@@ -364,11 +327,14 @@ pub(crate) fn guess_genres(
         k: 1,
         normalisation: trunks.normalisation,
     };
-    let nothing = vec![Vec::new(); histories.len()];
     let trunk = trunks.favourite_genre.as_ref();
-    sequences(ask(
-        model, task, prepared, trunk, histories, &nothing, &search,
-    ))
+    let asked = Asked {
+        tasks,
+        task,
+        histories,
+        excluded: &vec![Vec::new(); histories.len()],
+    };
+    sequences(ask(model, prepared, trunk, asked, &search))
 }
 
 fn sequences(rows: Vec<Vec<Ranked>>) -> Vec<Vec<usize>> {
@@ -376,23 +342,32 @@ fn sequences(rows: Vec<Vec<Ranked>>) -> Vec<Vec<usize>> {
     rows.into_iter().map(of_row).collect()
 }
 
+/// A question about several people.
+pub(crate) struct Asked<'a> {
+    pub(crate) tasks: &'a Tasks,
+    pub(crate) task: &'a Task,
+    pub(crate) histories: &'a [&'a [Event]],
+    /// Answers that each may not get.
+    pub(crate) excluded: &'a [Vec<usize>],
+}
+
 /// The likeliest answers of each history to a question, by the fused model.
 pub(crate) fn ask(
     model: &UserLlm,
-    task: &Task,
     prepared: &Prepared,
     trunk: Option<&Trunk>,
-    histories: &[&[Event]],
-    excluded: &[Vec<usize>],
+    asked: Asked<'_>,
     search: &BeamConfig,
 ) -> Vec<Vec<Ranked>> {
-    let latest: Vec<&[Event]> = histories
-        .iter()
-        .map(|history| prepared.batcher.latest(history))
-        .collect();
-    let user = model.read_user(&prepared.batcher.batch(&latest, &model.device()));
+    let Asked {
+        tasks,
+        task,
+        histories,
+        excluded,
+    } = asked;
+    let user = model.read_user(&prepared.latest(histories, &model.device()));
     let mut reader = UserReader::new(model, &user, trunk);
-    let forest = reader.forest(&vec![task.prompt.clone(); histories.len()]);
+    let forest = reader.forest(&tasks.prompts(task, prepared, histories));
     beam_search(&mut reader, forest, &task.answers.trie, excluded, search)
 }
 

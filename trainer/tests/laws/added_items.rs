@@ -146,8 +146,13 @@ fn a_tuned_model_recommends_the_new_item_too() {
     run.save_encoder(&model.encoder.valid()).unwrap();
     let tuning = config.language().unwrap().tuning;
     let model = tuning.strategy.apply(model, &tuning.lora);
-    run.save_user_llm(&model, &llm_fusion::trained_parameters(&model), "hash")
-        .unwrap();
+    run.save_user_llm(
+        &config,
+        &model,
+        &llm_fusion::trained_parameters(&model),
+        "hash",
+    )
+    .unwrap();
 
     let extended = prepared.with_added_items(vec![item(19, 1)]).unwrap();
     let llm = toy::language_model(&Device::flex());

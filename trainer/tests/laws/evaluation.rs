@@ -21,16 +21,8 @@ fn rows(batch_size: usize, patches: &[&str]) -> Vec<evaluate::Row> {
     let model = toy::user_llm(&prepared, &config).valid();
     let answered = [
         evaluate::encoder(&prepared, &config, &model.encoder, &device),
-        evaluate::text_prompt(
-            &prepared,
-            &config,
-            &model.llm,
-            &toy::tokenizer(),
-            &tasks,
-            &mut Silent,
-        )
-        .unwrap(),
-        evaluate::user_llm("user llm", &prepared, &config, &model, &tasks, &mut Silent).unwrap(),
+        evaluate::text_prompt(&prepared, &config, &model.llm, &tasks, &mut Silent),
+        evaluate::user_llm(&prepared, &config, &model, &tasks, &mut Silent).unwrap(),
     ];
     answered
         .iter()
@@ -182,7 +174,7 @@ fn what_is_recommended_was_not_seen_and_comes_once() {
     let prepared = toy::prepared(&config);
     let tasks = toy::tasks(&prepared, &config);
     let model = toy::user_llm(&prepared, &config).valid();
-    let answered = evaluate::user_llm("user llm", &prepared, &config, &model, &tasks, &mut Silent);
+    let answered = evaluate::user_llm(&prepared, &config, &model, &tasks, &mut Silent);
     for (&user, items) in prepared
         .test_users
         .iter()

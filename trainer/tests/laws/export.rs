@@ -32,7 +32,8 @@ fn tuned(config: &RunConfig, prepared: &Prepared, folder: &Path) -> RunFolder {
     let mut silent = Silent;
     let (tuned, outcome) =
         tune(model, &tasks, prepared, config, Session::new(&mut silent)).unwrap();
-    run.save_user_llm(&tuned, &outcome.trained, "hash").unwrap();
+    run.save_user_llm(config, &tuned, &outcome.trained, "hash")
+        .unwrap();
     run
 }
 

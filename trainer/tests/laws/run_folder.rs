@@ -55,7 +55,8 @@ fn assert_a_tuned_model_comes_back(patches: &[&str], file: &str) {
     let (tuned, outcome) =
         tune(model, &tasks, &prepared, &config, Session::new(&mut silent)).unwrap();
     let trained: Vec<_> = outcome.trained.clone();
-    run.save_user_llm(&tuned, &trained, "hash").unwrap();
+    run.save_user_llm(&config, &tuned, &trained, "hash")
+        .unwrap();
     assert!(folder.path().join(file).is_file(), "{file} is not there");
 
     let llm = toy::language_model(&Device::flex().autodiff()).valid();
@@ -89,6 +90,40 @@ fn a_model_tuned_by_adapters_answers_the_same_after_loading() {
 fn a_soft_prompt_tuned_whole_answers_the_same_after_loading() {
     let patches = ["tuning.strategy=full", "fusion.kind=soft-prompt"];
     assert_a_tuned_model_comes_back(&patches, "full-soft-prompt.safetensors");
+}
+
+/// The contenders of the paper are configs: the history as text, and text beside embeddings.
+#[test]
+fn what_reads_text_answers_the_same_after_loading() {
+    let alone = [
+        "tuning.strategy=lora",
+        "fusion.kind=none",
+        "prompts.text_events=3",
+    ];
+    assert_a_tuned_model_comes_back(&alone, "lora-none-text-3.safetensors");
+    let both = ["prompts.text_events=2"];
+    assert_a_tuned_model_comes_back(&both, "enc-cross-attention-text-2.safetensors");
+}
+
+#[test]
+fn of_a_language_model_that_reads_no_user_nothing_else_trains() {
+    for (strategy, part) in [("lora", ".lora."), ("full", "llm.")] {
+        let strategy = format!("tuning.strategy={strategy}");
+        let patches = [
+            strategy.as_str(),
+            "fusion.kind=none",
+            "prompts.text_events=3",
+        ];
+        let config = toy::config(&patches);
+        let model = toy::user_llm(&toy::prepared(&config), &config);
+        let tuning = config.language().unwrap().tuning;
+        let trained = llm_fusion::trained_parameters(&tuning.strategy.apply(model, &tuning.lora));
+        assert!(!trained.is_empty());
+        assert!(
+            trained.iter().all(|(path, _)| path.contains(part)),
+            "{trained:?}"
+        );
+    }
 }
 
 #[test]
