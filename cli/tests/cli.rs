@@ -445,8 +445,8 @@ fn from_nothing_to_an_answer() {
         "popularity",
         "user encoder",
         "text prompt",
-        "User-LLM, enc-cross-attention",
-        "User-LLM, proj-soft-prompt",
+        "User-LLM, cross-attention, Enc",
+        "User-LLM, soft prompt, Proj",
         "leave-one-out",
         "GFLOP",
     ] {
@@ -546,7 +546,7 @@ fn from_nothing_to_an_answer() {
     let said = export(&chosen).ok().out;
     assert!(said.contains("all accounted for"), "{said}");
     let card = fs::read_to_string(place.path("x/README.md")).unwrap();
-    assert!(card.contains("User-LLM, enc-cross-attention"), "{card}");
+    assert!(card.contains("User-LLM, cross-attention, Enc"), "{card}");
     export(&chosen).fails(&["is there already and not empty"]);
 
     generate(&["", "--raw"]).fails(&["--prompt is empty"]);
