@@ -66,7 +66,7 @@ pub(crate) fn open(
     data: Option<&Path>,
 ) -> anyhow::Result<Run> {
     let dataset = sources::dataset(&config.data, data, &workplace.store)?;
-    let prepared = Prepared::new(dataset, &config)?;
+    let prepared = workplace.with_texts(Prepared::new(dataset, &config)?, &config)?;
     let folder = RunFolder::open(path, &config, &prepared)?;
     Ok(Run {
         config,
@@ -97,7 +97,8 @@ impl Run {
     pub(crate) fn with_added_items(workplace: &Workplace, args: &RunArgs) -> anyhow::Result<Self> {
         let mut run = Self::find(workplace, args)?;
         let added = run.folder.added_items(&run.prepared)?;
-        run.prepared = run.prepared.with_added_items(added)?;
+        let prepared = run.prepared.with_added_items(added)?;
+        run.prepared = workplace.with_texts(prepared, &run.config)?;
         Ok(run)
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use burn::tensor::Device;
 use datasets::assets::{AssetStore, Progress, default_cache_dir};
 use indicatif::{ProgressBar, ProgressStyle};
-use trainer::{Dashboard, Monitor, Terminal, backend};
+use trainer::{Dashboard, Monitor, Prepared, RunConfig, Terminal, backend, sources};
 
 use crate::arguments::Global;
 use crate::{interrupt, output};
@@ -41,6 +41,26 @@ impl Workplace {
     /// The device that was asked for.
     pub(crate) fn device(&self) -> anyhow::Result<Device> {
         Ok(backend::device(&self.global.backend)?)
+    }
+
+    /// The same data with what texts say, where the run reads any.
+    pub(crate) fn with_texts(
+        &self,
+        prepared: Prepared,
+        config: &RunConfig,
+    ) -> anyhow::Result<Prepared> {
+        if config.text_encoder.is_none() {
+            return Ok(prepared);
+        }
+        let (store, device) = (&self.store, self.device()?);
+        let mut monitor = self.terminal();
+        Ok(sources::with_texts(
+            prepared,
+            config,
+            store,
+            &device,
+            &mut monitor,
+        )?)
     }
 
     /// Who watches a stage of training.

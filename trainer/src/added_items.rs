@@ -22,7 +22,8 @@ const N_NEIGHBOURS: usize = 10;
 pub(crate) const ITEM: usize = 0;
 
 impl Prepared {
-    /// The same with items that training did not see, behind the others.
+    /// The same with items that training did not see, behind the others. Their titles have yet to be
+    /// read, if titles are.
     ///
     /// # Errors
     ///
@@ -40,6 +41,7 @@ impl Prepared {
         self.batcher
             .know_added_items(&self.encoder, &self.dataset, &all)?;
         self.dataset = all;
+        self.titles = None;
         Ok(self)
     }
 

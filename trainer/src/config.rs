@@ -9,7 +9,7 @@ use llm_fusion::{FusionConfig, FusionKind, LoraConfig, TuningStrategy};
 use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
 use user_encoder::{
-    AttentionKind, DualEncoderConfig, EncoderTask, ItemLoss, Positions, Similarity,
+    AttentionKind, DualEncoderConfig, EncoderTask, ItemLoss, ModalityConfig, Positions, Similarity,
     UserEncoderConfig,
 };
 
@@ -35,6 +35,9 @@ pub struct RunConfig {
     pub llm: Option<LlmConfig>,
     /// The user encoder. A modality's `vocab_size` of 0 means "as many as the data has".
     pub encoder: UserEncoderConfig,
+    /// The text encoder that reads titles, for the modality `title-text`; leave the section out where
+    /// there is none.
+    pub text_encoder: Option<TextEncoderConfig>,
     /// Makes it the paper's dual encoder, with the figures of `encoder`; leave the section out for
     /// the encoder that predicts events.
     pub dual_encoder: Option<DualEncoderConfig>,
@@ -168,6 +171,13 @@ pub struct LlmConfig {
     pub model: String,
 }
 
+/// The text encoder, which does not train.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TextEncoderConfig {
+    /// A known model's name, a folder as sentence-transformers have it, or a name on the hub.
+    pub model: String,
+}
+
 /// One stage of training: AdamW, linear warm-up, cosine decay to zero.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrainingConfig {
@@ -279,16 +289,25 @@ pub enum ModalityKind {
     Title,
     /// The item's year. A single year, not a decade: half of MovieLens 1M's films are of six years.
     Year,
+    /// The time since the event before it, by powers of two of a second.
+    Gap,
+    /// The hour of the week at which it happened, in UTC, since data do not tell where a person is.
+    HourOfWeek,
+    /// The item's title as a frozen text encoder reads it; an input, and never predicted.
+    TitleText,
 }
 
 impl ModalityKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Item,
         Self::Rating,
         Self::Genres,
         Self::Title,
         Self::Year,
+        Self::Gap,
+        Self::HourOfWeek,
+        Self::TitleText,
     ];
 
     /// The name in run files.
@@ -299,7 +318,20 @@ impl ModalityKind {
             Self::Genres => "genres",
             Self::Title => "title",
             Self::Year => "year",
+            Self::Gap => "gap",
+            Self::HourOfWeek => "hour-of-week",
+            Self::TitleText => "title-text",
         }
+    }
+
+    /// Whether it is read off the clock.
+    pub(crate) fn is_of_time(self) -> bool {
+        matches!(self, Self::Gap | Self::HourOfWeek)
+    }
+
+    /// Whether an item has it whoever meets it, and whenever.
+    fn is_of_item(self) -> bool {
+        self != Self::Rating && !self.is_of_time()
     }
 
     /// The modality of a name.
@@ -310,11 +342,9 @@ impl ModalityKind {
     pub fn named(name: &str) -> Result<Self, Error> {
         let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
         kind.ok_or_else(|| {
-            Error::value(
-                "encoder.modalities.name",
-                name,
-                "`item`, `rating`, `genres`, `title` or `year`",
-            )
+            let names: Vec<&str> = Self::ALL.iter().map(|kind| kind.name()).collect();
+            let names = format!("one of {}", names.join(", "));
+            Error::value("encoder.modalities.name", name, names)
         })
     }
 }
@@ -450,6 +480,7 @@ impl RunConfig {
                 ));
             }
         }
+        self.validate_texts()?;
         if self.encoder.n_heads == 0 || !self.encoder.d_model.is_multiple_of(self.encoder.n_heads) {
             return Err(Error::value(
                 "encoder.n_heads",
@@ -597,6 +628,40 @@ impl RunConfig {
         Ok(())
     }
 
+    /// Titles that are read need a reader, and stand behind what can be predicted.
+    fn validate_texts(&self) -> Result<(), Error> {
+        let is_text = |modality: &&ModalityConfig| modality.name == ModalityKind::TitleText.name();
+        let modalities = &self.encoder.modalities;
+        let texts: Vec<&ModalityConfig> = modalities.iter().filter(is_text).collect();
+        match (texts.as_slice(), &self.text_encoder) {
+            ([], None) => Ok(()),
+            ([], Some(_)) => {
+                let expected = "no section without the modality `title-text`, which it is for";
+                Err(Error::value("text_encoder", "a section", expected))
+            }
+            (_, None) => {
+                let expected = "a section with the `model` that reads `title-text`";
+                Err(Error::value("text_encoder", "missing", expected))
+            }
+            ([one], Some(_)) if modalities.last().is_some_and(|last| is_text(&last)) => {
+                let key = "encoder.modalities.weight";
+                let expected = "0 for `title-text`, which is read and not predicted";
+                match one.weight == 0.0 {
+                    true => Ok(()),
+                    false => Err(Error::value(key, one.weight, expected)),
+                }
+            }
+            _ => {
+                let expected = "it once, as the last: it is read and not predicted";
+                Err(Error::value(
+                    "encoder.modalities.name",
+                    "title-text",
+                    expected,
+                ))
+            }
+        }
+    }
+
     /// The task has to be one that the attention can learn from.
     fn validate_task(&self) -> Result<(), Error> {
         match (self.objective.task, self.encoder.attention) {
@@ -653,7 +718,10 @@ impl RunConfig {
         expect(even, "encoder.modalities.weight", "another", weights)?;
         let n = dual.n_embeddings;
         expect(n > 0, "dual_encoder.n_embeddings", "0", "at least 1")?;
-        let labels = "one or more of the modalities, but `rating`, which an item has from a person";
+        let reads = self.text_encoder.is_some();
+        let none = "no section with a [dual_encoder], which reads no frozen vectors yet";
+        expect(!reads, "text_encoder", "a section", none)?;
+        let labels = "one or more of the modalities that an item has by itself";
         expect(
             !dual.labels.is_empty(),
             "dual_encoder.labels",
@@ -662,7 +730,7 @@ impl RunConfig {
         )?;
         for label in &dual.labels {
             let is_modality = modalities.iter().any(|modality| modality.name == *label);
-            let is_label = is_modality && ModalityKind::named(label)? != ModalityKind::Rating;
+            let is_label = is_modality && ModalityKind::named(label)?.is_of_item();
             expect(is_label, "dual_encoder.labels", label, labels)?;
         }
         Ok(())
@@ -1109,9 +1177,56 @@ mod tests {
         let message = error(&toml(), &[other]);
         assert!(
             message.contains(
-                "`encoder.modalities.name` = price: expected `item`, `rating`, `genres`, \
-                 `title` or `year`"
+                "`encoder.modalities.name` = price: expected one of item, rating, genres, title, \
+                 year, gap, hour-of-week, title-text"
             ),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn titles_are_read_by_a_text_encoder_and_last_and_not_predicted() {
+        let read = |modalities: &[(&str, f64)], model: Option<&str>| {
+            let one = |(name, weight): &(&str, f64)| {
+                format!(
+                    "{{ name = \"{name}\", vocab_size = 0, d_embedding = 3, weight = {weight} }}"
+                )
+            };
+            let modalities: Vec<String> = modalities.iter().map(one).collect();
+            let mut patches = vec![format!("encoder.modalities=[{}]", modalities.join(", "))];
+            patches.extend(model.map(|model| format!("text_encoder.model={model}")));
+            RunConfig::from_toml(&toml(), "run.toml", &patches)
+        };
+        let good = [("item", 1.0), ("title-text", 0.0)];
+        let config = read(&good, Some("all-minilm-l6-v2")).unwrap();
+        assert_eq!(config.text_encoder.unwrap().model, "all-minilm-l6-v2");
+        let last = [("item", 1.0), ("title-text", 0.0), ("rating", 1.0)];
+        let twice = [("item", 1.0), ("title-text", 0.0), ("title-text", 0.0)];
+        for (modalities, model, expected) in [
+            (&good[..], None, "`text_encoder` = missing"),
+            (
+                &good[..1],
+                Some("x"),
+                "`text_encoder` = a section: expected no section",
+            ),
+            (
+                &last,
+                Some("x"),
+                "`encoder.modalities.name` = title-text: expected it once, as the last",
+            ),
+            (&twice, Some("x"), "expected it once"),
+            (
+                &[("item", 1.0), ("title-text", 0.5)],
+                Some("x"),
+                "0.5: expected 0 for `title-text`",
+            ),
+        ] {
+            let message = read(modalities, model).unwrap_err().to_string();
+            assert!(message.contains(expected), "{modalities:?}: {message}");
+        }
+        let message = error(&toml(), &["text_encoder.modle=x"]);
+        assert!(
+            message.contains("unknown key `text_encoder.modle`"),
             "{message}"
         );
     }

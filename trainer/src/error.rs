@@ -138,6 +138,9 @@ pub enum Error {
     /// The language model's files and tokenizer.
     #[error(transparent)]
     LanguageModel(#[from] llm::Error),
+    /// The text encoder's files and tokenizer.
+    #[error(transparent)]
+    TextEncoder(#[from] text_encoder::Error),
     /// Titles or genres that make no trie.
     #[error("titles cannot be ranked: {0}")]
     Trie(#[from] llm::ranking::TrieError),

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use datasets::{Dataset, Event, Item, Vocabulary};
 use user_encoder::{EventBatch, PADDING, PackedEvents, UNKNOWN, UserEncoderConfig};
 
+use crate::clock;
 use crate::{Error, ModalityKind};
 
 /// Ids 0 and 1 are padding and unknown; a [`Vocabulary`]'s values follow.
@@ -36,6 +37,10 @@ enum Ids {
     ByItem(Vec<u32>),
     /// The event itself: the ratings that occur, ascending.
     Ratings(Vec<f32>),
+    /// The event and the one before it: the time between them.
+    Gaps,
+    /// The event's time.
+    HoursOfWeek,
 }
 
 impl EventBatcher {
@@ -54,6 +59,14 @@ impl EventBatcher {
         let mut columns = Vec::new();
         for modality in &mut encoder.modalities {
             let kind = ModalityKind::named(&modality.name)?;
+            if kind.is_of_time() && dataset.time_is_rank {
+                let expected = format!(
+                    "no modality of time: events of {} have an order and no times",
+                    dataset.name
+                );
+                let key = "encoder.modalities.name";
+                return Err(Error::value(key, &modality.name, expected));
+            }
             let vocabulary = vocabulary(kind, dataset);
             if vocabulary.values().is_empty() {
                 return Err(Error::value(
@@ -74,6 +87,10 @@ impl EventBatcher {
                     ));
                 }
             }
+            if kind == ModalityKind::TitleText {
+                // As wide as the vectors that are read later.
+                modality.d_frozen.get_or_insert(0);
+            }
             columns.push(Column::new(kind, dataset, &vocabulary));
         }
         Ok(Self {
@@ -92,10 +109,9 @@ impl EventBatcher {
     ) -> Result<(), Error> {
         for (column, modality) in self.columns.iter_mut().zip(&encoder.modalities) {
             let kind = ModalityKind::named(&modality.name)?;
-            let values_of = if kind == ModalityKind::Item {
-                all
-            } else {
-                trained
+            let values_of = match kind {
+                ModalityKind::Item | ModalityKind::TitleText => all,
+                _ => trained,
             };
             *column = Column::new(kind, all, &vocabulary(kind, values_of));
         }
@@ -147,19 +163,16 @@ impl EventBatcher {
 
     /// Number of events that have each modality.
     pub(crate) fn n_known(&self, histories: &[&[Event]]) -> Vec<usize> {
-        let mut ids = Vec::new();
-        let mut is_known = |column: &Column, event: &Event| {
-            ids.clear();
-            column.push(event, &mut ids);
-            ids.iter().any(|&id| id != i64::from(PADDING))
+        let n_known = |column: &Column| {
+            let n_known = |history: &&[Event]| {
+                let mut ids = Vec::with_capacity(history.len() * column.n_values);
+                column.push(history, &mut ids);
+                let is_known = |ids: &&[i64]| ids.iter().any(|&id| id != i64::from(PADDING));
+                ids.chunks(column.n_values).filter(is_known).count()
+            };
+            histories.iter().map(n_known).sum()
         };
-        let columns = self.columns.iter();
-        columns
-            .map(|column| {
-                let events = histories.iter().copied().flatten();
-                events.filter(|event| is_known(column, event)).count()
-            })
-            .collect()
+        self.columns.iter().map(n_known).collect()
     }
 
     /// Ids of rows of histories laid end to end: `[rows, length, values]` per modality.
@@ -167,9 +180,8 @@ impl EventBatcher {
         let of_column = |column: &Column| {
             let mut ids = Vec::with_capacity(rows.len() * length * column.n_values);
             for (at, row) in rows.iter().enumerate() {
-                for event in row.iter().copied().flatten() {
-                    column.push(event, &mut ids);
-                }
+                row.iter()
+                    .for_each(|history| column.push(history, &mut ids));
                 ids.resize((at + 1) * length * column.n_values, i64::from(PADDING));
             }
             let shape = [rows.len(), length, column.n_values];
@@ -197,6 +209,7 @@ impl EventBatcher {
 /// The values of a modality that the data has.
 pub(crate) fn vocabulary(kind: ModalityKind, dataset: &Dataset) -> Vocabulary {
     let items = &dataset.catalogue.items;
+    let none = || Vocabulary::new(Vec::<String>::new());
     match kind {
         ModalityKind::Item => Vocabulary::new(items.iter().map(|item| item.id.as_str())),
         ModalityKind::Rating => Vocabulary::new(dataset.ratings.iter().map(f32::to_string)),
@@ -213,7 +226,19 @@ pub(crate) fn vocabulary(kind: ModalityKind, dataset: &Dataset) -> Vocabulary {
             let years: BTreeSet<u16> = items.iter().filter_map(|item| item.year).collect();
             Vocabulary::new(years.iter().map(u16::to_string))
         }
+        ModalityKind::Gap | ModalityKind::HourOfWeek if !has_times(dataset) => none(),
+        ModalityKind::Gap => Vocabulary::new(clock::gaps()),
+        ModalityKind::HourOfWeek => Vocabulary::new(clock::hours_of_week()),
+        // Each item by itself: its row among the vectors.
+        ModalityKind::TitleText if items.iter().all(|item| item.title.is_empty()) => none(),
+        ModalityKind::TitleText => Vocabulary::new(items.iter().map(|item| item.id.as_str())),
     }
+}
+
+/// Whether anybody's events have times.
+fn has_times(dataset: &Dataset) -> bool {
+    let mut events = dataset.histories.iter().flat_map(|history| &history.events);
+    !dataset.time_is_rank && events.any(|event| event.timestamp != 0)
 }
 
 /// The words of a title, lower-cased, each once.
@@ -230,8 +255,8 @@ pub(crate) fn words(title: &str) -> BTreeSet<String> {
 fn ids_of(kind: ModalityKind, item: &Item, dataset: &Dataset, vocabulary: &Vocabulary) -> Vec<u32> {
     let known = |value: &str| Some(vocabulary.id_of(value)).filter(|&id| id != UNKNOWN);
     let ids: Vec<u32> = match kind {
-        ModalityKind::Item => known(&item.id).into_iter().collect(),
-        ModalityKind::Rating => Vec::new(),
+        ModalityKind::Item | ModalityKind::TitleText => known(&item.id).into_iter().collect(),
+        ModalityKind::Rating | ModalityKind::Gap | ModalityKind::HourOfWeek => Vec::new(),
         // A list without any genre is known to be empty: padding.
         ModalityKind::Genres if item.genres.is_empty() => return Vec::new(),
         ModalityKind::Genres => {
@@ -253,11 +278,14 @@ fn ids_of(kind: ModalityKind, item: &Item, dataset: &Dataset, vocabulary: &Vocab
 
 impl Column {
     fn new(kind: ModalityKind, dataset: &Dataset, vocabulary: &Vocabulary) -> Self {
-        if kind == ModalityKind::Rating {
-            return Self {
-                n_values: 1,
-                ids: Ids::Ratings(dataset.ratings.clone()),
-            };
+        let of_event = match kind {
+            ModalityKind::Rating => Some(Ids::Ratings(dataset.ratings.clone())),
+            ModalityKind::Gap => Some(Ids::Gaps),
+            ModalityKind::HourOfWeek => Some(Ids::HoursOfWeek),
+            _ => None,
+        };
+        if let Some(ids) = of_event {
+            return Self { n_values: 1, ids };
         }
         let items = dataset.catalogue.items.iter();
         let rows: Vec<Vec<u32>> = items
@@ -274,25 +302,42 @@ impl Column {
         }
     }
 
-    fn push(&self, event: &Event, into: &mut Vec<i64>) {
-        match &self.ids {
-            Ids::Ratings(ratings) => {
-                let found = ratings.binary_search_by(|known| known.total_cmp(&event.rating));
-                let id = found.map_or(UNKNOWN, |index| index as u32 + FIRST_VALUE);
-                into.push(i64::from(id));
-            }
-            Ids::ByItem(ids) => {
-                let at = event.item as usize * self.n_values;
-                match ids.get(at..at + self.n_values) {
-                    Some(values) => into.extend(values.iter().map(|&id| i64::from(id))),
-                    None => {
-                        into.push(i64::from(UNKNOWN));
-                        into.extend(std::iter::repeat_n(i64::from(PADDING), self.n_values - 1));
-                    }
+    /// The ids of a history's events, `n_values` each.
+    fn push(&self, history: &[Event], into: &mut Vec<i64>) {
+        for (at, event) in history.iter().enumerate() {
+            let id = match &self.ids {
+                Ids::ByItem(ids) => {
+                    self.push_item(ids, event, into);
+                    continue;
                 }
+                Ids::Ratings(ratings) => {
+                    let found = ratings.binary_search_by(|known| known.total_cmp(&event.rating));
+                    found.map_or(UNKNOWN, |index| index as u32 + FIRST_VALUE)
+                }
+                // Nothing comes before the first.
+                Ids::Gaps if at == 0 => PADDING,
+                Ids::Gaps => value_id(clock::gap(history[at - 1].timestamp, event.timestamp)),
+                Ids::HoursOfWeek => value_id(clock::hour_of_week(event.timestamp)),
+            };
+            into.push(i64::from(id));
+        }
+    }
+
+    fn push_item(&self, ids: &[u32], event: &Event, into: &mut Vec<i64>) {
+        let at = event.item as usize * self.n_values;
+        match ids.get(at..at + self.n_values) {
+            Some(values) => into.extend(values.iter().map(|&id| i64::from(id))),
+            None => {
+                into.push(i64::from(UNKNOWN));
+                into.extend(std::iter::repeat_n(i64::from(PADDING), self.n_values - 1));
             }
         }
     }
+}
+
+/// The id of a vocabulary's value by its index.
+fn value_id(index: Option<u32>) -> u32 {
+    index.map_or(UNKNOWN, |index| index + FIRST_VALUE)
 }
 
 #[cfg(test)]
@@ -431,7 +476,7 @@ mod tests {
     fn a_modality_without_any_value_is_refused() {
         let mut dataset = titles(&[("Heat", None), ("Up", None)]);
         dataset.ratings.clear();
-        for name in ["rating", "genres", "title", "year"] {
+        for name in ["rating", "genres", "title", "year", "gap", "hour-of-week"] {
             let error = EventBatcher::new(&dataset, &mut encoder(&["item", name]), 9).unwrap_err();
             assert_eq!(
                 error.to_string(),
@@ -440,6 +485,35 @@ mod tests {
                      values of"
                 )
             );
+        }
+    }
+
+    #[test]
+    fn time_is_a_modality_where_there_are_times() {
+        let mut dataset = titles(&[("A", None), ("B", None), ("C", None), ("D", None)]);
+        let thursday = 1_000_000 * 604_800;
+        let times = [thursday, thursday, thursday + 5, thursday + 90_000];
+        let events = &mut dataset.histories[0].events;
+        for (event, time) in events.iter_mut().zip(times) {
+            event.timestamp = time;
+        }
+        let mut config = encoder(&["item", "gap", "hour-of-week"]);
+        let batcher = EventBatcher::new(&dataset, &mut config, 9).unwrap();
+        let events = &dataset.histories[0].events;
+        // Two histories in one row: nothing comes before the first event of either.
+        let packed = batcher.pack(&[&events[..], &events[2..]], &Device::flex());
+        let first = [0, 2, 2 + 3, 2 + 17];
+        assert_eq!(ids(&packed.modalities[1])[..4], first);
+        assert_eq!(batcher.n_known(&[&events[..], &events[2..]]), [6, 4, 6]);
+        // Thursday, hour 0; and Friday, hour 1.
+        let hours = [2 + 72, 2 + 72, 2 + 72, 2 + 97];
+        assert_eq!(ids(&packed.modalities[2])[..4], hours);
+
+        dataset.time_is_rank = true;
+        for name in ["gap", "hour-of-week"] {
+            let error = EventBatcher::new(&dataset, &mut encoder(&["item", name]), 9).unwrap_err();
+            let message = error.to_string();
+            assert!(message.contains("have an order and no times"), "{message}");
         }
     }
 

@@ -10,6 +10,7 @@
 mod added_items;
 pub mod backend;
 mod checkpoint;
+mod clock;
 mod config;
 mod dual;
 pub mod efficiency;
@@ -31,6 +32,7 @@ pub mod report;
 pub mod results;
 mod run_folder;
 pub mod sources;
+pub mod texts;
 
 mod tasks;
 mod train;
@@ -39,7 +41,7 @@ mod tune;
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use config::{
     DataConfig, EncoderInit, EvaluationConfig, LanguageSections, LlmConfig, ModalityKind,
-    ObjectiveConfig, PromptConfig, RunConfig, TrainingConfig, TuningConfig,
+    ObjectiveConfig, PromptConfig, RunConfig, TextEncoderConfig, TrainingConfig, TuningConfig,
 };
 pub use dual::pretrain_dual;
 pub use error::Error;

@@ -1,4 +1,9 @@
-//! Ranking metrics with one relevant item, and their intervals.
+//! Ranking metrics with one relevant item, and their intervals; ROUGE of texts.
+
+mod porter;
+mod rouge;
+
+pub use rouge::{Rouge, RougeScore};
 
 use std::cmp::Ordering::Less;
 

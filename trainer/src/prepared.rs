@@ -7,7 +7,8 @@ use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use user_encoder::{DualEncoder, DualEncoderConfig, EventBatch, UserEncoder, UserEncoderConfig};
 
-use crate::{Error, EventBatcher, RunConfig};
+use crate::texts::{TextReader, TextVectors};
+use crate::{Error, EventBatcher, ModalityKind, Monitor, RunConfig};
 
 /// Data, batcher, and the users that are tested.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Prepared {
     /// Users that the contenders are tested on, ascending.
     pub test_users: Vec<usize>,
     split: SplitRule,
+    /// Vectors of all titles, where a modality has them.
+    pub(crate) titles: Option<TextVectors>,
 }
 
 impl Prepared {
@@ -66,7 +69,40 @@ impl Prepared {
             encoder,
             test_users,
             split: rule,
+            titles: None,
         })
+    }
+
+    /// The same with the vectors of all titles, where a modality of the encoder has them
+    /// (`title-text`): without, no encoder can be made.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read, or are not of the width that the config names.
+    pub fn with_titles_read(
+        mut self,
+        reader: &TextReader,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, Error> {
+        let mut modalities = self.encoder.modalities.iter_mut();
+        let name = ModalityKind::TitleText.name();
+        let Some(modality) = modalities.find(|modality| modality.name == name) else {
+            return Ok(self);
+        };
+        let items = self.dataset.catalogue.items.iter();
+        let titles: Vec<&str> = items.map(|item| item.title.as_str()).collect();
+        let vectors = reader.read(&titles, monitor)?;
+        match modality.d_frozen.replace(vectors.width) {
+            Some(given) if given != 0 && given != vectors.width => Err(Error::value(
+                "encoder.modalities.d_frozen",
+                given,
+                format!("{}, which the text encoder has, or no key", vectors.width),
+            )),
+            _ => {
+                self.titles = Some(vectors);
+                Ok(self)
+            }
+        }
     }
 
     /// What is trained on, validated and tested.
@@ -84,6 +120,11 @@ impl Prepared {
     ///
     /// Its weights are drawn here: burn would draw them at their first use, each copy of the
     /// module its own.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it reads titles and [`with_titles_read`](Self::with_titles_read) has not been
+    /// called since the last items came.
     pub fn new_encoder(&self, device: &Device) -> UserEncoder {
         struct Draw;
         impl ModuleVisitor for Draw {
@@ -91,8 +132,12 @@ impl Prepared {
                 param.val();
             }
         }
-        let encoder = self.encoder.init(device);
+        let mut encoder = self.encoder.init(device);
         encoder.visit(&mut Draw);
+        if let Some(titles) = &self.titles {
+            let constant = device.clone().without_autodiff();
+            encoder.embedding.set_vectors(vec![titles.table(&constant)]);
+        }
         encoder
     }
 

@@ -119,6 +119,10 @@ impl RunFolder {
             (&config.objective, &config.pretraining),
         );
         let pretraining_print = fingerprint(&(&stage, &prepared.dataset.sha256));
+        let pretraining_print = match &prepared.titles {
+            Some(titles) => fingerprint(&(&pretraining_print, &titles.fingerprint)),
+            None => pretraining_print,
+        };
         Self {
             path,
             pretraining_print,
@@ -545,5 +549,8 @@ fn vocabularies(prepared: &Prepared, added: &[Item]) -> BTreeMap<&'static str, V
         }
         (kind.name(), Vocabulary::new(values))
     };
-    ModalityKind::ALL.into_iter().map(of_one).collect()
+    // Titles that are read are numbered as the items are.
+    let kinds = ModalityKind::ALL.into_iter();
+    let kinds = kinds.filter(|kind| *kind != ModalityKind::TitleText);
+    kinds.map(of_one).collect()
 }

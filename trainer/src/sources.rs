@@ -1,4 +1,4 @@
-//! From the names in a run file to data and a language model on this machine.
+//! From the names in a run file to data and models on this machine.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,8 @@ use datasets::assets::{self, AssetStore};
 use datasets::{Dataset, tables};
 use llm::load::LoadedModel;
 
-use crate::{DataConfig, Error};
+use crate::texts::TextReader;
+use crate::{DataConfig, Error, Monitor, Prepared, RunConfig};
 
 /// The dataset that `data.dataset` names: a known name, fetched if need be, or a path. `given` is
 /// a folder or zip that holds it already. With `data.tables` the folder holds these tables.
@@ -53,10 +54,32 @@ pub fn language_model(
     store: &AssetStore,
     device: &Device,
 ) -> Result<LoadedModel, Error> {
-    Ok(llm::load::load(&language_model_path(name, store)?, device)?)
+    Ok(llm::load::load(&model_path(name, store)?, device)?)
 }
 
-fn language_model_path(name: &str, store: &AssetStore) -> Result<PathBuf, Error> {
+/// The same data with the vectors of all titles, where a modality of the run reads them. The text
+/// encoder is what `text_encoder.model` names: a known name, a folder, or `owner/name` on the hub;
+/// vectors are kept in the folder `text-vectors` of the cache.
+///
+/// # Errors
+///
+/// If the text encoder cannot be fetched or read, or vectors cannot be written.
+pub fn with_texts(
+    prepared: Prepared,
+    config: &RunConfig,
+    store: &AssetStore,
+    device: &Device,
+    monitor: &mut dyn Monitor,
+) -> Result<Prepared, Error> {
+    let Some(text_encoder) = &config.text_encoder else {
+        return Ok(prepared);
+    };
+    let model = model_path(&text_encoder.model, store)?;
+    let reader = TextReader::new(&model, &store.cache_dir().join("text-vectors"), device)?;
+    prepared.with_titles_read(&reader, monitor)
+}
+
+fn model_path(name: &str, store: &AssetStore) -> Result<PathBuf, Error> {
     let path = Path::new(name);
     if path.exists() {
         return Ok(path.to_path_buf());

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
 use crate::attention::{AttentionKind, Span};
 use crate::batch::EventBatch;
 use crate::block::{EncoderBlock, Norm};
-use crate::embedding::Modality;
+use crate::embedding::{Modality, trained};
 use crate::encoder::{Positions, Similarity, UserEncoderConfig};
 use crate::noise::Dropout;
 use crate::objective::in_batch_softmax;
@@ -34,7 +34,7 @@ impl DualEncoderConfig {
     /// # Panics
     ///
     /// Panics where [`UserEncoderConfig::init`] does, if positions are rotary, if there is no
-    /// embedding of a history, or if a label is no modality.
+    /// embedding of a history, if a label is no modality, or if a modality has frozen vectors.
     pub fn init(&self, encoder: &UserEncoderConfig, device: &Device) -> DualEncoder {
         assert_eq!(
             encoder.positions,
@@ -42,6 +42,12 @@ impl DualEncoderConfig {
             "a dual encoder learns the positions, counted from the latest event"
         );
         assert!(self.n_embeddings > 0, "a history has an embedding at least");
+        let n_tables = trained(&encoder.modalities).len();
+        let n_modalities = encoder.modalities.len();
+        assert_eq!(
+            n_tables, n_modalities,
+            "a dual encoder reads no frozen vectors"
+        );
         let (d_model, block) = (encoder.d_model, encoder.block());
         let labels: Vec<usize> = self
             .labels
@@ -58,7 +64,6 @@ impl DualEncoderConfig {
             mean: 0.0,
             std: 0.02,
         };
-        let n_modalities = encoder.modalities.len();
         let blocks = |n: usize| (0..n).map(|_| EncoderBlock::new(&block, device)).collect();
         let sequence = |d_embedding: usize| Sequence {
             projection: LinearConfig::new(d_embedding, d_model).init(device),

@@ -10,7 +10,7 @@ use crate::attention::{AttentionKind, AttentionState, Rotation, Span};
 use crate::batch::{EventBatch, PackedEvents};
 use crate::block::{BlockConfig, EncoderBlock, FeedForwardKind, Norm, NormKind};
 use crate::constant;
-use crate::embedding::{EventEmbedding, ModalityConfig};
+use crate::embedding::{EventEmbedding, ModalityConfig, trained};
 use crate::noise::Dropout;
 
 /// How the encoder knows the order of events.
@@ -42,7 +42,7 @@ pub enum Similarity {
 /// The defaults are the paper's size: 6 layers, 128 wide, 8 heads, histories of 50 events.
 #[derive(Config, Debug)]
 pub struct UserEncoderConfig {
-    /// The modalities of an event.
+    /// The modalities of an event; those with frozen vectors behind the others.
     pub modalities: Vec<ModalityConfig>,
     /// Longest history that can be read.
     #[config(default = 50)]
@@ -87,8 +87,8 @@ impl UserEncoderConfig {
     ///
     /// # Panics
     ///
-    /// Panics if there is no modality, if `n_heads` does not divide `d_model`, or if rotary
-    /// positions meet heads of odd width.
+    /// Panics if there is no modality, or one with frozen vectors before one without, if `n_heads`
+    /// does not divide `d_model`, or if rotary positions meet heads of odd width.
     pub fn init(&self, device: &Device) -> UserEncoder {
         let block = self.block();
         let d_head = self.d_model / self.n_heads;
@@ -102,6 +102,7 @@ impl UserEncoderConfig {
             std: 0.02,
         };
         let is_causal = self.attention == AttentionKind::Causal;
+        let predicted = trained(&self.modalities);
         UserEncoder {
             embedding: EventEmbedding::new(&self.modalities, self.d_model, device),
             bos: is_causal.then(|| small.init([1, self.d_model], device)),
@@ -113,16 +114,11 @@ impl UserEncoderConfig {
                 .map(|_| EncoderBlock::new(&block, device))
                 .collect(),
             norm: Norm::new(self.norm, self.d_model, device),
-            heads: self
-                .modalities
+            heads: predicted
                 .iter()
                 .map(|modality| LinearConfig::new(self.d_model, modality.d_embedding).init(device))
                 .collect(),
-            weights: self
-                .modalities
-                .iter()
-                .map(|modality| modality.weight)
-                .collect(),
+            weights: predicted.iter().map(|modality| modality.weight).collect(),
             similarity: self.similarity,
             attention: self.attention,
             max_length: self.max_length,

@@ -1,7 +1,7 @@
 //! The user encoder of User-LLM: a person's history of events, turned into one embedding per event.
 //!
 //! Every event has several *modalities* (item, rating, genres, …), each with its own vocabulary
-//! and table. Their embeddings are concatenated and projected to one vector per event, a causal
+//! and table, or with vectors that are given, such as those of titles by a text encoder. Their embeddings are concatenated and projected to one vector per event, a causal
 //! transformer reads the vectors in time order, and its pretraining needs no labels: every
 //! position predicts every modality of the next event.
 //!
@@ -47,7 +47,7 @@ pub use attention::AttentionKind;
 pub use batch::{EventBatch, PADDING, PackedEvents, UNKNOWN};
 pub use block::{EncoderBlock, FeedForward, FeedForwardKind, Norm, NormKind};
 pub use dual::{DualEncoder, DualEncoderConfig};
-pub use embedding::{EventEmbedding, Modality, ModalityConfig};
+pub use embedding::{EventEmbedding, FrozenModality, Modality, ModalityConfig};
 pub use encoder::{EncoderState, Positions, Similarity, UserEncoder, UserEncoderConfig};
 pub use noise::{Dropout, seed_dropout};
 pub use objective::{EncoderTask, ItemLoss, NextEventLoss, NextEventObjective};

@@ -8,4 +8,5 @@ mod export;
 mod loops;
 mod resume;
 mod run_folder;
+mod texts;
 mod toy;

@@ -1,0 +1,199 @@
+//! Vectors of texts by a frozen text encoder, computed once and kept.
+//!
+//! ```text
+//! <cache>/<fingerprint of the encoder>/<SHA-256 of the texts>.safetensors    512 texts each
+//! ```
+//!
+//! Whoever asks again, or goes on after an interruption, finds what is done; texts that came later
+//! cost what they are. The files hold vectors and no text.
+
+use std::cell::OnceCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use sha2::{Digest, Sha256};
+use text_encoder::TextEncoder;
+
+use crate::checkpoint::hex;
+use crate::{Error, Monitor};
+
+/// Texts of one file.
+const CHUNK: usize = 512;
+
+const TENSOR: &str = "vectors";
+
+/// A text encoder and what it has read already.
+#[derive(Debug)]
+pub struct TextReader {
+    model: PathBuf,
+    fingerprint: String,
+    cache: PathBuf,
+    device: Device,
+    /// Loaded when there is something to read.
+    encoder: OnceCell<TextEncoder>,
+}
+
+/// Vectors of texts, one a row, and whose they are.
+#[derive(Clone, Debug)]
+pub struct TextVectors {
+    /// Width of a vector.
+    pub width: usize,
+    /// One vector after the other.
+    pub values: Vec<f32>,
+    /// The fingerprint of the text encoder.
+    pub fingerprint: String,
+}
+
+impl TextReader {
+    /// A reader with the text encoder of a folder, which keeps vectors in the folder `cache`.
+    ///
+    /// # Errors
+    ///
+    /// If the encoder's files or the cache cannot be read.
+    pub fn new(model: &Path, cache: &Path, device: &Device) -> Result<Self, Error> {
+        let fingerprint = text_encoder::fingerprint(model)?;
+        let cache = cache.join(&fingerprint[..16]);
+        fs::create_dir_all(&cache).map_err(Error::io("create", &cache))?;
+        Ok(Self {
+            model: model.to_path_buf(),
+            fingerprint,
+            cache,
+            device: device.clone(),
+            encoder: OnceCell::new(),
+        })
+    }
+
+    /// The vectors of texts, in their order; `monitor` watches the reading of those that are new.
+    ///
+    /// # Errors
+    ///
+    /// If the encoder does not load or fails, or vectors cannot be written.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no text.
+    pub fn read(&self, texts: &[&str], monitor: &mut dyn Monitor) -> Result<TextVectors, Error> {
+        assert!(!texts.is_empty(), "no text to read");
+        let chunks: Vec<&[&str]> = texts.chunks(CHUNK).collect();
+        let mut kept: Vec<Option<Vec<f32>>> = chunks.iter().map(|chunk| self.kept(chunk)).collect();
+        let mut n_done = (kept.iter().zip(&chunks))
+            .filter_map(|(kept, chunk)| kept.as_ref().map(|_| chunk.len()))
+            .sum();
+        if n_done < texts.len() {
+            monitor.begin("reading titles", n_done, texts.len());
+            for (kept, chunk) in kept.iter_mut().zip(&chunks) {
+                if kept.is_none() {
+                    *kept = Some(self.encode(chunk)?);
+                    n_done += chunk.len();
+                    monitor.step(n_done, &[]);
+                }
+            }
+            monitor.end(&format!("{} texts read", texts.len()));
+        }
+        let values: Vec<f32> = kept.into_iter().flatten().flatten().collect();
+        Ok(TextVectors {
+            width: values.len() / texts.len(),
+            values,
+            fingerprint: self.fingerprint.clone(),
+        })
+    }
+
+    fn file(&self, texts: &[&str]) -> PathBuf {
+        let mut hash = Sha256::new();
+        for text in texts {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        }
+        self.cache
+            .join(format!("{}.safetensors", hex(&hash.finalize())))
+    }
+
+    /// The vectors of a chunk, if they are there and whole.
+    fn kept(&self, texts: &[&str]) -> Option<Vec<f32>> {
+        let path = self.file(texts);
+        let bytes = fs::read(&path).ok()?;
+        let vectors = SafeTensors::deserialize(&bytes).ok();
+        let vectors = vectors.as_ref().and_then(|file| file.tensor(TENSOR).ok());
+        match vectors {
+            Some(view) if view.dtype() == Dtype::F32 && view.shape()[0] == texts.len() => {
+                let bytes = view.data().chunks_exact(4);
+                let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().expect("4 bytes"));
+                Some(bytes.map(value).collect())
+            }
+            _ => {
+                tracing::warn!(path = %path.display(), "damaged vectors are computed again");
+                None
+            }
+        }
+    }
+
+    fn encode(&self, texts: &[&str]) -> Result<Vec<f32>, Error> {
+        let encoder = match self.encoder.get() {
+            Some(encoder) => encoder,
+            None => {
+                let encoder = TextEncoder::load(&self.model, &self.device)?;
+                self.encoder.get_or_init(|| encoder)
+            }
+        };
+        let vectors = encoder.encode(texts)?.into_data().convert::<f32>();
+        let values: Vec<f32> = vectors.iter().collect();
+        write(&self.file(texts), texts.len(), &values)?;
+        Ok(values)
+    }
+}
+
+impl TextVectors {
+    /// As a table of a modality: rows of zeros for padding and unknown, then the texts'.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[2 + texts, width]`
+    pub(crate) fn table(&self, device: &Device) -> Tensor<2> {
+        let rows = Tensor::<2>::from_data(
+            TensorData::new(self.values.clone(), [self.len(), self.width]),
+            device,
+        );
+        let special = Tensor::zeros([crate::EventBatcher::first_item(), self.width], device);
+        Tensor::cat(vec![special, rows], 0)
+    }
+
+    /// Write them to a file of safetensors, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        write(path, self.len(), &self.values)
+    }
+
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
+fn write(path: &Path, n: usize, values: &[f32]) -> Result<(), Error> {
+    let bytes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let view = TensorView::new(Dtype::F32, vec![n, values.len() / n], &bytes);
+    let tensors = [(TENSOR, view.expect("these sizes"))];
+    let bytes = safetensors::serialize(tensors, None).expect("plain numbers");
+    let write = || -> std::io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let file = tempfile::NamedTempFile::new_in(folder)?;
+        fs::write(file.path(), &bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(Error::io("write", path))
+}
