@@ -60,12 +60,7 @@ impl Dataset {
         for event in self.histories.iter_mut().flat_map(|h| &mut h.events) {
             event.item = renumbered[&event.item];
         }
-        let occurs = |rating: &f32| {
-            let events = self.histories.iter().flat_map(|history| &history.events);
-            events.into_iter().any(|event| event.rating == *rating)
-        };
-        self.ratings.retain(occurs);
-        self
+        self.without_absent_ratings()
     }
 
     /// Keep the people with at least `n` events; items stay, those that nobody rated any more
@@ -76,6 +71,15 @@ impl Dataset {
     pub fn with_min_history(mut self, n: usize) -> Self {
         self.min_history = n;
         self.histories.retain(|history| history.events.len() >= n);
+        self.without_absent_ratings()
+    }
+
+    fn without_absent_ratings(mut self) -> Self {
+        let occurs = |rating: &f32| {
+            let mut events = self.histories.iter().flat_map(|history| &history.events);
+            events.any(|event| event.rating == *rating)
+        };
+        self.ratings.retain(occurs);
         self
     }
 }

@@ -189,6 +189,15 @@ pub enum Error {
         reason: &'static str,
     },
 
+    /// A folder is no prepared store, or none that can be read.
+    #[error("{} is no prepared store: {reason}; prepare it anew", path.display())]
+    NoStore {
+        /// The folder, or a file in it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// No data can be generated like this.
     #[error("cannot generate data: {reason}")]
     Generator {

@@ -78,10 +78,13 @@ mod read;
 mod report;
 pub mod reviews;
 pub mod sequences;
+mod source;
 pub mod tables;
 
 mod split;
 mod splits;
+#[cfg(feature = "store")]
+pub mod store;
 pub mod vocabulary;
 
 pub mod assets;
@@ -98,7 +101,8 @@ pub use interactions::{UNKNOWN_ITEM, read_interactions};
 pub use items::{items_to_json_lines, read_items};
 pub use load::{load, load_with};
 pub use report::{Finding, ReadOptions, ReadReport, Repeats};
+pub use source::Source;
 pub use split::{LeaveOneOut, Window, windows};
-pub use splits::{Cut, Leakage, Split, SplitConfig, SplitRule};
+pub use splits::{Bounds, Cut, Leakage, Split, SplitConfig, SplitRule};
 pub use stats::DatasetStats;
 pub use vocabulary::Vocabulary;

@@ -48,7 +48,7 @@ pub enum Repeats {
 }
 
 /// One kind of thing that a reader dropped, merged or repaired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Finding {
@@ -111,7 +111,7 @@ impl Finding {
 }
 
 /// How much of each kind a reader dropped, merged or repaired. `Display` gives a line for each.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ReadReport(BTreeMap<Finding, u64>);
 

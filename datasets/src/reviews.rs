@@ -37,8 +37,9 @@ use crate::error::Found;
 use crate::read::cell::Place;
 use crate::read::files::{Files, Member, Opened, for_each_line};
 use crate::read::json::{Scalar, is_python, python_to_json};
+use crate::read::log::{Log, Times};
 use crate::read::markup::plain;
-use crate::read::tables::{CatalogueTable, Histories};
+use crate::read::tables::{CatalogueTable, People, Sink};
 use crate::report::{Finding, Tally};
 use crate::{Dataset, Error, Event, NO_RATING, ReadOptions};
 
@@ -75,10 +76,11 @@ pub use texts::{Review, ReviewTexts};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn load(path: &Path) -> Result<Dataset, Error> {
-    read(Files::open(path, &ReadOptions::default())?)
+    let files = Files::open(path, &ReadOptions::default())?;
+    Log::into_dataset(|sink| read(files, sink))
 }
 
-pub(crate) fn read(mut files: Files) -> Result<Dataset, Error> {
+pub(crate) fn read<'s>(mut files: Files, sink: &'s mut Sink<'s>) -> Result<Log, Error> {
     let started = Instant::now();
     let reviews = review_members(&files)?;
     let mut catalogue = CatalogueTable::default();
@@ -86,24 +88,26 @@ pub(crate) fn read(mut files: Files) -> Result<Dataset, Error> {
         files.read(&metadata, |file| read_metadata(file, &mut catalogue))?;
     }
     let n_listed = catalogue.len();
-    let mut histories = Histories::default();
+    let mut people = People::new(sink);
     for member in &reviews {
         files.read(member, |file| {
             for_each_review(file, |tally, review| {
-                keep(&review, &mut catalogue, &mut histories, tally);
-                Ok(())
+                keep(&review, &mut catalogue, &mut people, tally)
             })
         })?;
     }
-    histories.sort(&mut files.tally);
     catalogue.fill_gaps(n_listed, &mut files.tally);
     let path = files.path().to_path_buf();
-    let histories = histories.finish(&path)?;
-    let catalogue = catalogue.finish(&path, &mut files.tally)?;
-
-    let mut dataset = Dataset::from_histories(files.name(), catalogue, histories)?;
-    files.sign(&mut dataset, started);
-    Ok(dataset)
+    let people = people.finish(&path)?;
+    Ok(Log {
+        name: files.name(),
+        catalogue: catalogue.finish(&path, &mut files.tally)?,
+        people,
+        repeats: files.tally.options.repeats,
+        times: Times::Seconds,
+        files,
+        started,
+    })
 }
 
 /// Whether a file of this name holds reviews.
@@ -266,11 +270,12 @@ fn text_of<'a>(scalar: &'a Scalar<'_>) -> &'a str {
 fn keep(
     review: &ParsedReview<'_>,
     catalogue: &mut CatalogueTable,
-    histories: &mut Histories,
+    people: &mut People<'_>,
     tally: &mut Tally,
-) {
+) -> Result<(), Error> {
     let Some(timestamp) = review.timestamp else {
-        return tally.add(Finding::MissingTime);
+        tally.add(Finding::MissingTime);
+        return Ok(());
     };
     if review.rating == NO_RATING {
         tally.add(Finding::MissingRating);
@@ -293,7 +298,7 @@ fn keep(
         rating: review.rating,
         timestamp,
     };
-    histories.add_event(review.user, event);
+    people.add_event(review.user, event)
 }
 
 /// An item's metadata as one of the editions writes it.

@@ -24,8 +24,9 @@ use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
 use crate::error::{Found, quote};
 use crate::read::cell::Place;
 use crate::read::files::{Files, Opened, for_each_line};
-use crate::read::tables::{CatalogueTable, HistoriesTable};
-use crate::{Dataset, Error, Event, NO_RATING, ReadOptions};
+use crate::read::log::{Log, Times};
+use crate::read::tables::{CatalogueTable, ListedItems, People, Sink};
+use crate::{Dataset, Error, Event, NO_RATING, ReadOptions, Repeats};
 
 const ITEMS_ENDING: &str = ".item.json";
 pub(crate) const ITEMS_NAMES: [&str; 2] = ["*.item.json", "*.item.json.gz"];
@@ -55,10 +56,11 @@ pub(crate) const ITEMS_NAMES: [&str; 2] = ["*.item.json", "*.item.json.gz"];
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn load(path: &Path) -> Result<Dataset, Error> {
-    read(Files::open(path, &ReadOptions::default())?)
+    let files = Files::open(path, &ReadOptions::default())?;
+    Log::into_dataset(|sink| read(files, sink))
 }
 
-pub(crate) fn read(mut files: Files) -> Result<Dataset, Error> {
+pub(crate) fn read<'s>(mut files: Files, sink: &'s mut Sink<'s>) -> Result<Log, Error> {
     let started = Instant::now();
     if !files.has(&ITEMS_NAMES) {
         return Err(files.unknown_layout());
@@ -70,18 +72,23 @@ pub(crate) fn read(mut files: Files) -> Result<Dataset, Error> {
     let mut catalogue = CatalogueTable::default();
     files.read(&items, |file| read_items(file, &mut catalogue))?;
     let catalogue = catalogue.finish(&items.path, &mut files.tally)?;
-    let mut histories = HistoriesTable::new(&catalogue);
-    files.read(&visits, |file| read_visits(file, &mut histories))?;
-    let histories = histories.finish(&visits.path)?;
-
-    let mut dataset = Dataset::from_histories(files.name(), catalogue, histories)?;
-    dataset.time_is_rank = true;
-    files.sign(&mut dataset, started);
-    Ok(dataset)
+    let mut people = People::new(sink);
+    let mut listed = ListedItems::new(&catalogue, &mut people);
+    files.read(&visits, |file| read_visits(file, &mut listed))?;
+    let people = people.finish(&visits.path)?;
+    Ok(Log {
+        name: files.name(),
+        catalogue,
+        people,
+        repeats: Repeats::Keep,
+        times: Times::Ranks,
+        files,
+        started,
+    })
 }
 
 /// `NAME.txt`: a person and what they visited.
-fn read_visits(file: &mut Opened<'_>, histories: &mut HistoriesTable<'_>) -> Result<(), Error> {
+fn read_visits(file: &mut Opened<'_>, listed: &mut ListedItems<'_, '_>) -> Result<(), Error> {
     let mut users = HashSet::new();
     let mut events = Vec::new();
     for_each_line(file, |_, start, line| {
@@ -98,7 +105,7 @@ fn read_visits(file: &mut Opened<'_>, histories: &mut HistoriesTable<'_>) -> Res
         events.clear();
         for (item, column) in fields.zip(2..) {
             events.push(Event {
-                item: histories.find_item(at(column, "item"), item)?,
+                item: listed.find_item(at(column, "item"), item)?,
                 rating: NO_RATING,
                 timestamp: column as i64 - 1,
             });
@@ -108,7 +115,7 @@ fn read_visits(file: &mut Opened<'_>, histories: &mut HistoriesTable<'_>) -> Res
         }
         users.insert(user.to_string());
         for &event in &events {
-            histories.add_event(user, event);
+            listed.add_event(user, event)?;
         }
         Ok(())
     })

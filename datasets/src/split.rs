@@ -4,7 +4,7 @@ use std::ops::Range;
 use crate::{Dataset, Event};
 
 /// Fewest events that can be split: one to test, one to validate, one to predict them from.
-const MIN_EVENTS: usize = 3;
+pub(crate) const MIN_EVENTS: usize = 3;
 
 /// Leave-one-out: of every history the last event is the test target, the second last the
 /// validation target, and the rest is for training.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::split::MIN_EVENTS;
 use crate::{Dataset, Error, Event, LeaveOneOut, Window, windows};
 
 /// How a dataset is parted. A key that does not exist is refused.
@@ -93,8 +94,32 @@ impl SplitRule {
     }
 }
 
+impl SplitConfig {
+    /// Find the moments of the cuts in a dataset.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Split`] if a share is not within 0 to 1, if a cut leaves nothing before it or
+    /// stands behind the next, or if a dataset whose times are ranks is to be cut by time.
+    pub fn rule(&self, dataset: &Dataset) -> Result<SplitRule, Error> {
+        Rule::new(self, dataset).map(SplitRule)
+    }
+}
+
+/// Where the parts of one history lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// So many events, the first, may be trained on; there may be none.
+    pub train: usize,
+    /// Position of the validation target.
+    pub validation: Option<usize>,
+    /// Positions of all that may be tested, up to the end; the first is the test target.
+    pub test: Range<usize>,
+}
+
+/// A [`SplitConfig`] whose moments are known.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Rule {
+pub(crate) enum Rule {
     LeaveOneOut,
     GlobalTime {
         validation: i64,
@@ -107,6 +132,33 @@ enum Rule {
     },
 }
 
+/// What is called with a person's position, id and events.
+pub(crate) type Visit<'v> = dyn FnMut(usize, &str, &[Event]) -> Result<(), Error> + 'v;
+
+/// Histories wherever they are.
+pub(crate) trait HistorySource {
+    fn n_items(&self) -> usize;
+    fn time_is_rank(&self) -> bool;
+
+    /// Call this with every person's position, id and events.
+    fn for_each(&self, visit: &mut Visit<'_>) -> Result<(), Error>;
+}
+
+impl HistorySource for Dataset {
+    fn n_items(&self) -> usize {
+        self.catalogue.len()
+    }
+
+    fn time_is_rank(&self) -> bool {
+        self.time_is_rank
+    }
+
+    fn for_each(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
+        let mut histories = self.histories.iter().enumerate();
+        histories.try_for_each(|(user, history)| visit(user, &history.user, &history.events))
+    }
+}
+
 /// The part that a person is in, where a person is in one alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
@@ -115,17 +167,13 @@ enum Part {
     Test,
 }
 
-impl SplitConfig {
-    /// Find the moments of the cuts in a dataset.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Split`] if a share is not within 0 to 1, if a cut leaves nothing before it or
-    /// stands behind the next, or if a dataset whose times are ranks is to be cut by time.
-    pub fn rule(&self, dataset: &Dataset) -> Result<SplitRule, Error> {
-        Ok(SplitRule(match *self {
-            SplitConfig::LeaveOneOut => Rule::LeaveOneOut,
-            SplitConfig::GlobalTime { validation, test } => global_time(dataset, validation, test)?,
+impl Rule {
+    pub(crate) fn new(config: &SplitConfig, histories: &impl HistorySource) -> Result<Self, Error> {
+        match *config {
+            SplitConfig::LeaveOneOut => Ok(Self::LeaveOneOut),
+            SplitConfig::GlobalTime { validation, test } => {
+                global_time(histories, validation, test)
+            }
             SplitConfig::ByUser {
                 validation,
                 test,
@@ -137,13 +185,62 @@ impl SplitConfig {
                         "validation and test must be shares from 0 to 1, and their sum",
                     ));
                 }
-                Rule::ByUser {
+                Ok(Self::ByUser {
                     validation,
                     test,
                     seed,
-                }
+                })
             }
-        }))
+        }
+    }
+
+    /// The parts of a person's history. Targets have at least one event before them.
+    pub(crate) fn bounds(self, user: &str, events: &[Event]) -> Bounds {
+        let n_events = events.len();
+        let last = n_events.saturating_sub(1);
+        let (train, validation, first_test) = match self {
+            Self::LeaveOneOut if n_events < MIN_EVENTS => (n_events, None, n_events),
+            Self::LeaveOneOut => (n_events - 2, Some(n_events - 2), last),
+            Self::GlobalTime { validation, test } => {
+                let at = |moment| events.partition_point(|event| event.timestamp < moment);
+                let (train, test) = (at(validation), at(test));
+                let first = train.max(1);
+                (train, (first < test).then_some(first), test.max(1))
+            }
+            Self::ByUser { .. } => match self.part(user) {
+                Part::Train => (n_events, None, n_events),
+                Part::Validation => (0, (last > 0).then_some(last), n_events),
+                Part::Test => (0, None, last.max(1)),
+            },
+        };
+        Bounds {
+            train,
+            validation,
+            test: first_test.min(n_events)..n_events,
+        }
+    }
+
+    fn part(self, user: &str) -> Part {
+        let Self::ByUser {
+            validation,
+            test,
+            seed,
+        } = self
+        else {
+            return Part::Train;
+        };
+        let mut hash = Sha256::new();
+        hash.update(seed.to_le_bytes());
+        hash.update(user.as_bytes());
+        let digest = hash.finalize();
+        let first: [u8; 8] = digest[..8].try_into().expect("a digest has 32 bytes");
+        // Evenly from 0 to 1, without 1.
+        let draw = (u64::from_le_bytes(first) >> 11) as f64 / (1_u64 << 53) as f64;
+        match draw {
+            draw if draw < test => Part::Test,
+            draw if draw < test + validation => Part::Validation,
+            _ => Part::Train,
+        }
     }
 }
 
@@ -157,34 +254,25 @@ impl<'a> Split<'a> {
         Ok(config.rule(dataset)?.of(dataset))
     }
 
-    /// The events of a history that may be trained on; there may be none.
+    /// Where the parts of a history lie.
     ///
     /// # Panics
     ///
     /// Here and below: panics if `user` is not a position in [`Dataset::histories`].
+    pub fn bounds(&self, user: usize) -> Bounds {
+        let history = &self.dataset.histories[user];
+        self.rule.bounds(&history.user, &history.events)
+    }
+
+    /// The events of a history that may be trained on; there may be none.
     pub fn train(&self, user: usize) -> &'a [Event] {
-        let events = self.events(user);
-        match self.rule {
-            Rule::LeaveOneOut => LeaveOneOut::new(self.dataset).train(user),
-            Rule::GlobalTime { validation, .. } => &events[..position(events, validation)],
-            Rule::ByUser { .. } if self.part(user) == Part::Train => events,
-            Rule::ByUser { .. } => &[],
-        }
+        &self.events(user)[..self.bounds(user).train]
     }
 
     /// The validation target, and what came before it. Not everybody who is tested has one.
     pub fn validation(&self, user: usize) -> Option<(&'a [Event], &'a Event)> {
-        let events = self.events(user);
-        match self.rule {
-            Rule::LeaveOneOut => LeaveOneOut::new(self.dataset).validation(user),
-            Rule::GlobalTime { validation, test } => {
-                let targets = position(events, validation)..position(events, test);
-                targets
-                    .into_iter()
-                    .find_map(|target| before(events, target))
-            }
-            Rule::ByUser { .. } => self.last(user, Part::Validation),
-        }
+        let target = self.bounds(user).validation?;
+        Some(parts(self.events(user), target))
     }
 
     /// The test target, and what came before it.
@@ -199,19 +287,8 @@ impl<'a> Split<'a> {
         user: usize,
     ) -> impl Iterator<Item = (&'a [Event], &'a Event)> + use<'a> {
         let events = self.events(user);
-        let last = events.len().saturating_sub(1);
-        let targets: Range<usize> = match self.rule {
-            Rule::LeaveOneOut => match LeaveOneOut::new(self.dataset).test(user) {
-                Some(_) => last..events.len(),
-                None => 0..0,
-            },
-            Rule::GlobalTime { test, .. } => position(events, test)..events.len(),
-            Rule::ByUser { .. } => match self.last(user, Part::Test) {
-                Some(_) => last..events.len(),
-                None => 0..0,
-            },
-        };
-        targets.filter_map(move |target| before(events, target))
+        let targets = self.bounds(user).test;
+        targets.map(move |target| parts(events, target))
     }
 
     /// Positions of the histories that have a test target.
@@ -247,90 +324,11 @@ impl<'a> Split<'a> {
 
     /// What training knows that it could not have known when the test happened.
     pub fn leakage(&self) -> Leakage {
-        let n_items = self.dataset.catalogue.len();
-        let last_trained = |user| self.train(user).last().map(|event| event.timestamp);
-        // Of every item the two people that were trained on longest: a person is no neighbour of
-        // their own.
-        let mut latest: Vec<[Option<(i64, usize)>; 2]> = vec![[None; 2]; n_items];
-        for user in 0..self.n_histories() {
-            let Some(time) = last_trained(user) else {
-                continue;
-            };
-            for event in self.train(user) {
-                let [first, second] = &mut latest[event.item as usize];
-                let is_other = |slot: &Option<(i64, usize)>| slot.is_none_or(|(_, u)| u != user);
-                if is_other(first) && is_other(second) {
-                    if first.is_none_or(|(other, _)| time > other) {
-                        (*first, *second) = (Some((time, user)), *first);
-                    } else if second.is_none_or(|(other, _)| time > other) {
-                        *second = Some((time, user));
-                    }
-                }
-            }
-        }
-        let mut is_tested = vec![false; n_items];
-        let (mut n_users, mut n_informed) = (0_usize, 0_usize);
-        for user in 0..self.n_histories() {
-            for (_, target) in self.test_targets(user) {
-                is_tested[target.item as usize] = true;
-            }
-            let Some((history, target)) = self.test(user) else {
-                continue;
-            };
-            n_users += 1;
-            let knows_more = |event: &Event| {
-                let neighbours = latest[event.item as usize].iter().flatten();
-                let mut others = neighbours.filter(|(_, other)| *other != user);
-                others.any(|&(time, _)| time > target.timestamp)
-            };
-            n_informed += usize::from(history.iter().any(knows_more));
-        }
-        let items = is_tested.iter().filter(|&&tested| tested).count();
-        let tested = is_tested.iter().zip(&latest);
-        let new = tested
-            .filter(|(tested, latest)| **tested && latest[0].is_none())
-            .count();
-        let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
-        Leakage {
-            test_users: n_users,
-            test_items: items,
-            new_test_items: share(new, items),
-            neighbours_future: (!self.dataset.time_is_rank).then(|| share(n_informed, n_users)),
-        }
+        Leakage::of(self.dataset, self.rule).expect("what is in memory can be read")
     }
 
     fn events(&self, user: usize) -> &'a [Event] {
         &self.dataset.histories[user].events
-    }
-
-    /// The last event of a person who is in this part, and what came before it.
-    fn last(&self, user: usize, part: Part) -> Option<(&'a [Event], &'a Event)> {
-        let events = self.events(user);
-        let is_in = self.part(user) == part;
-        is_in.then(|| before(events, events.len().checked_sub(1)?))?
-    }
-
-    fn part(&self, user: usize) -> Part {
-        let Rule::ByUser {
-            validation,
-            test,
-            seed,
-        } = self.rule
-        else {
-            return Part::Train;
-        };
-        let mut hash = Sha256::new();
-        hash.update(seed.to_le_bytes());
-        hash.update(self.dataset.histories[user].user.as_bytes());
-        let digest = hash.finalize();
-        let first: [u8; 8] = digest[..8].try_into().expect("a digest has 32 bytes");
-        // Evenly from 0 to 1, without 1.
-        let draw = (u64::from_le_bytes(first) >> 11) as f64 / (1_u64 << 53) as f64;
-        match draw {
-            draw if draw < test => Part::Test,
-            draw if draw < test + validation => Part::Validation,
-            _ => Part::Train,
-        }
     }
 }
 
@@ -359,7 +357,8 @@ impl fmt::Display for Split<'_> {
 
 /// What training knows that it could not have known when the test happened. `Display` gives two
 /// lines.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Leakage {
     /// People with a test target.
     pub test_users: usize,
@@ -372,6 +371,64 @@ pub struct Leakage {
     /// was trained on with events later than their test target. 0 with one cut in time, usual with
     /// leave-one-out. Absent where ranks stand in the place of times.
     pub neighbours_future: Option<f64>,
+}
+
+impl Leakage {
+    pub(crate) fn of(histories: &impl HistorySource, rule: Rule) -> Result<Self, Error> {
+        let n_items = histories.n_items();
+        // Of every item the two people that were trained on longest: a person is no neighbour of
+        // their own.
+        let mut latest: Vec<[Option<(i64, usize)>; 2]> = vec![[None; 2]; n_items];
+        histories.for_each(&mut |user, id, events| {
+            let train = &events[..rule.bounds(id, events).train];
+            let Some(time) = train.last().map(|event| event.timestamp) else {
+                return Ok(());
+            };
+            for event in train {
+                let [first, second] = &mut latest[event.item as usize];
+                let is_other = |slot: &Option<(i64, usize)>| slot.is_none_or(|(_, u)| u != user);
+                if is_other(first) && is_other(second) {
+                    if first.is_none_or(|(other, _)| time > other) {
+                        (*first, *second) = (Some((time, user)), *first);
+                    } else if second.is_none_or(|(other, _)| time > other) {
+                        *second = Some((time, user));
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        let mut is_tested = vec![false; n_items];
+        let (mut n_users, mut n_informed) = (0_usize, 0_usize);
+        histories.for_each(&mut |user, id, events| {
+            let targets = rule.bounds(id, events).test;
+            for target in &events[targets.clone()] {
+                is_tested[target.item as usize] = true;
+            }
+            let Some(target) = events.get(targets.start) else {
+                return Ok(());
+            };
+            n_users += 1;
+            let knows_more = |event: &Event| {
+                let neighbours = latest[event.item as usize].iter().flatten();
+                let mut others = neighbours.filter(|(_, other)| *other != user);
+                others.any(|&(time, _)| time > target.timestamp)
+            };
+            n_informed += usize::from(events[..targets.start].iter().any(knows_more));
+            Ok(())
+        })?;
+        let items = is_tested.iter().filter(|&&tested| tested).count();
+        let tested = is_tested.iter().zip(&latest);
+        let new = tested
+            .filter(|(tested, latest)| **tested && latest[0].is_none())
+            .count();
+        let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+        Ok(Self {
+            test_users: n_users,
+            test_items: items,
+            new_test_items: share(new, items),
+            neighbours_future: (!histories.time_is_rank()).then(|| share(n_informed, n_users)),
+        })
+    }
 }
 
 impl fmt::Display for Leakage {
@@ -391,25 +448,16 @@ impl fmt::Display for Leakage {
     }
 }
 
-fn global_time(dataset: &Dataset, validation: Cut, test: Cut) -> Result<Rule, Error> {
-    if dataset.time_is_rank {
+fn global_time(histories: &impl HistorySource, validation: Cut, test: Cut) -> Result<Rule, Error> {
+    if histories.time_is_rank() {
         return Err(bad(
             "this dataset has ranks in the place of times, which tell no order across people: use \
              leave-one-out or by-user",
         ));
     }
-    let histories = dataset.histories.iter();
-    let mut times: Vec<i64> = histories
-        .flat_map(|history| &history.events)
-        .map(|event| event.timestamp)
-        .collect();
-    let mut moment = |cut: Cut| match cut {
+    let moment = |cut: Cut| match cut {
         Cut::Timestamp(timestamp) => Ok(timestamp),
-        Cut::Fraction(share) if (0.0..1.0).contains(&share) && !times.is_empty() => {
-            let at = (share * times.len() as f64) as usize;
-            Ok(*times.select_nth_unstable(at).1)
-        }
-        Cut::Fraction(_) => Err(bad(
+        Cut::Fraction(share) => moment_after(histories, share)?.ok_or(bad(
             "a cut must be a share from 0 to 1, of a dataset with events",
         )),
     };
@@ -417,26 +465,66 @@ fn global_time(dataset: &Dataset, validation: Cut, test: Cut) -> Result<Rule, Er
     if validation > test {
         return Err(bad("the validation must begin before the test"));
     }
-    if !times.iter().any(|&time| time < validation) {
-        return Err(bad(
+    let mut can_train = false;
+    histories.for_each(&mut |_, _, events| {
+        can_train |= events
+            .first()
+            .is_some_and(|event| event.timestamp < validation);
+        Ok(())
+    })?;
+    match can_train {
+        true => Ok(Rule::GlobalTime { validation, test }),
+        false => Err(bad(
             "nothing is before the validation, so nothing could be trained on",
-        ));
+        )),
     }
-    Ok(Rule::GlobalTime { validation, test })
+}
+
+/// The time of the event that has this share of all events before it, in the order of times.
+///
+/// Digit by digit, counting how many times have which: four passes, and no copy of all times.
+fn moment_after(histories: &impl HistorySource, share: f64) -> Result<Option<i64>, Error> {
+    const DIGIT: u32 = 16;
+    // So that the order of the numbers is that of the times, those before 1970 included.
+    const SIGN: u64 = 1 << 63;
+    let mut n_events = 0;
+    histories.for_each(&mut |_, _, events| {
+        n_events += events.len();
+        Ok(())
+    })?;
+    if !(0.0..1.0).contains(&share) || n_events == 0 {
+        return Ok(None);
+    }
+    let mut n_before = (share * n_events as f64) as usize;
+    let mut known = 0;
+    for place in (0..u64::BITS / DIGIT).rev() {
+        let mut counts = vec![0_usize; 1 << DIGIT];
+        histories.for_each(&mut |_, _, events| {
+            for event in events {
+                let key = (event.timestamp as u64 ^ SIGN) >> (place * DIGIT);
+                if key >> DIGIT == known {
+                    counts[(key & 0xffff) as usize] += 1;
+                }
+            }
+            Ok(())
+        })?;
+        let mut digit = 0;
+        while n_before >= counts[digit] {
+            n_before -= counts[digit];
+            digit += 1;
+        }
+        known = known << DIGIT | digit as u64;
+    }
+    Ok(Some((known ^ SIGN) as i64))
 }
 
 fn bad(reason: &'static str) -> Error {
     Error::Split { reason }
 }
 
-/// The position of the first event at this moment or later.
-fn position(events: &[Event], moment: i64) -> usize {
-    events.partition_point(|event| event.timestamp < moment)
-}
-
-/// An event, and those before it, of which there must be one.
-fn before(events: &[Event], target: usize) -> Option<(&[Event], &Event)> {
-    (target > 0).then(|| (&events[..target], &events[target]))
+/// What came before a target, and the target.
+fn parts(events: &[Event], target: usize) -> (&[Event], &Event) {
+    (&events[..target], &events[target])
 }
 
 #[cfg(test)]
@@ -563,7 +651,7 @@ mod tests {
             Split::new(&fewer, &config).unwrap(),
         );
         for user in 0..fewer.histories.len() {
-            assert_eq!(of_fewer.part(user), split.part(user + 1));
+            assert_eq!(of_fewer.bounds(user), split.bounds(user + 1));
         }
     }
 

@@ -20,8 +20,9 @@ use crate::error::Found;
 use crate::read::cell::whole;
 use crate::read::files::{Files, Opened};
 use crate::read::json::{Names, Scalar};
+use crate::read::log::{Log, Times};
 use crate::read::markup::plain;
-use crate::read::tables::{CatalogueTable, Histories};
+use crate::read::tables::{CatalogueTable, People, Sink};
 use crate::report::{Finding, Tally};
 use crate::reviews::{ReviewTexts, TextsWriter};
 use crate::{Dataset, Error, Event, NO_RATING, ReadOptions};
@@ -56,6 +57,15 @@ use rows::{Row, for_each_row};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn load(config: &TableConfig, folder: &Path, options: &ReadOptions) -> Result<Dataset, Error> {
+    Log::into_dataset(|sink| read(config, folder, options, sink))
+}
+
+pub(crate) fn read<'s>(
+    config: &TableConfig,
+    folder: &Path,
+    options: &ReadOptions,
+    sink: &'s mut Sink<'s>,
+) -> Result<Log, Error> {
     let started = Instant::now();
     let mut catalogue = CatalogueTable::default();
     let events_path = folder.join(&config.events);
@@ -68,7 +78,7 @@ pub fn load(config: &TableConfig, folder: &Path, options: &ReadOptions) -> Resul
         files = files.continuing(item_files);
     }
     let n_listed = catalogue.len();
-    let mut histories = Histories::default();
+    let mut people = People::new(sink);
     for member in files.all(|_| true) {
         files.read(&member, |file| {
             for_each_event(file, config, |tally, event| {
@@ -88,26 +98,26 @@ pub fn load(config: &TableConfig, folder: &Path, options: &ReadOptions) -> Resul
                     rating: event.rating,
                     timestamp: event.timestamp.unwrap_or(0),
                 };
-                histories.add_event(event.user, kept);
-                Ok(())
+                people.add_event(event.user, kept)
             })
         })?;
     }
-    histories.sort(&mut files.tally);
-    if config.time.is_none() {
-        histories.rank();
-    }
     catalogue.fill_gaps(n_listed, &mut files.tally);
-    let histories = histories.finish(&events_path)?;
+    let people = people.finish(&events_path)?;
     let catalogue = catalogue.finish(&events_path, &mut files.tally)?;
-    let name = events_path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy();
-    let mut dataset = Dataset::from_histories(name, catalogue, histories)?;
-    dataset.time_is_rank = config.time.is_none();
-    files.sign(&mut dataset, started);
-    Ok(dataset)
+    let name = events_path.file_stem().unwrap_or_default();
+    Ok(Log {
+        name: name.to_string_lossy().into_owned(),
+        catalogue,
+        people,
+        repeats: options.repeats,
+        times: match config.time {
+            Some(_) => Times::Seconds,
+            None => Times::Absent,
+        },
+        files,
+        started,
+    })
 }
 
 /// Read the texts of a dataset that [`load`] read; all are empty if the config has no column of

@@ -328,6 +328,56 @@ fn tables_of_parquet() {
     );
 }
 
+/// The header of the first page begins behind `PAR1` with what kind of page it is, how many bytes
+/// it unpacks to and how many it is packed in; each is a field of 0x15 and the number, twice as large
+/// and 7 bits a byte. That of a dictionary goes on with a structure and its number of values.
+#[test]
+fn a_page_that_claims_to_be_huge_is_refused_before_room_is_made_for_it() {
+    const HUGE: [u8; 5] = [0xfe, 0xff, 0xff, 0xff, 0x0f];
+    let folder = tempfile::tempdir().unwrap();
+    let size = GeneratorConfig {
+        users: 3,
+        items: 20,
+        events: 12,
+        genres: 2,
+        min_history: 2,
+        seed: 1,
+    };
+    let generator = Generator::new(&size).unwrap();
+    generator.write(FileKind::Parquet, folder.path()).unwrap();
+    let path = folder.path().join("events.parquet");
+    let bytes = fs::read(&path).unwrap();
+    let numbers = |at: usize| at + 1 + bytes[at..].iter().position(|&byte| byte < 0x80).unwrap();
+    assert_eq!(
+        bytes[4..8],
+        [0x15, 4, 0x15, bytes[7]],
+        "a dictionary's page"
+    );
+    let after_unpacked = numbers(7);
+    let after_packed = numbers(after_unpacked + 1);
+    assert_eq!(bytes[after_packed..after_packed + 2], [0x4c, 0x15]);
+    let after_values = numbers(after_packed + 2);
+    for (number, expected) in [
+        (7..after_unpacked, "a page of 2147483647 bytes"),
+        (
+            after_packed + 2..after_values,
+            "a dictionary of more values",
+        ),
+    ] {
+        let mut claiming = bytes.clone();
+        claiming.splice(number, HUGE);
+        fs::write(&path, claiming).unwrap();
+        let read = tables::load(
+            &table_config(FileKind::Parquet),
+            folder.path(),
+            &ReadOptions::default(),
+        );
+        let error = read.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(peak_memory() < MEMORY, "{} bytes", peak_memory());
+}
+
 #[test]
 fn new_people_and_new_items() {
     let item = Item {

@@ -2,23 +2,22 @@
 
 use crate::read::csv::{Format, for_each_record};
 use crate::read::files::Opened;
-use crate::read::tables::{CatalogueTable, HistoriesTable};
+use crate::read::tables::{CatalogueTable, ListedItems};
 use crate::{Error, Event};
 
 /// `userId,movieId,rating,timestamp`.
 pub(super) fn read_ratings(
     file: &mut Opened<'_>,
-    histories: &mut HistoriesTable<'_>,
+    listed: &mut ListedItems<'_, '_>,
 ) -> Result<(), Error> {
     let wanted = ["userId", "movieId", "rating", "timestamp"];
     for_each_record(file, &Format::default(), &wanted, |_, row| {
         let event = Event {
-            item: histories.find_item(row.place(1), &row.text(1)?)?,
+            item: listed.find_item(row.place(1), &row.text(1)?)?,
             rating: row.place(2).rating(&row.text(2)?)?,
             timestamp: row.place(3).timestamp(&row.text(3)?)?,
         };
-        histories.add_event(row.place(0).user(&row.text(0)?)?, event);
-        Ok(())
+        listed.add_event(row.place(0).user(&row.text(0)?)?, event)
     })
 }
 

@@ -3,14 +3,14 @@
 use crate::error::Found;
 use crate::read::cell::Place;
 use crate::read::files::{Opened, for_each_line};
-use crate::read::tables::{CatalogueTable, HistoriesTable};
+use crate::read::tables::{CatalogueTable, ListedItems};
 use crate::{Error, Event};
 
 /// `user item rating timestamp`, with this between them.
 pub(super) fn read_ratings(
     file: &mut Opened<'_>,
     separator: &str,
-    histories: &mut HistoriesTable<'_>,
+    listed: &mut ListedItems<'_, '_>,
 ) -> Result<(), Error> {
     const NAMES: [&str; 4] = ["user", "item", "rating", "timestamp"];
     for_each_line(file, |_, start, line| {
@@ -21,12 +21,11 @@ pub(super) fn read_ratings(
             ..start
         };
         let event = Event {
-            item: histories.find_item(at(1), item)?,
+            item: listed.find_item(at(1), item)?,
             rating: at(2).rating(rating)?,
             timestamp: at(3).timestamp(timestamp)?,
         };
-        histories.add_event(at(0).user(user)?, event);
-        Ok(())
+        listed.add_event(at(0).user(user)?, event)
     })
 }
 

@@ -24,8 +24,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::read::files::Files;
-use crate::read::tables::{CatalogueTable, HistoriesTable};
-use crate::{Dataset, Error, ReadOptions};
+use crate::read::log::{Log, Times};
+use crate::read::tables::{CatalogueTable, ListedItems, People, Sink};
+use crate::{Dataset, Error, ReadOptions, Repeats};
 
 /// How the files of a MovieLens release are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,12 +108,16 @@ pub fn detect(path: &Path) -> Result<Layout, Error> {
 pub fn load(path: &Path) -> Result<Dataset, Error> {
     let files = Files::open(path, &ReadOptions::default())?;
     match Layout::of(&files) {
-        Some(layout) => read(files, layout),
+        Some(layout) => Log::into_dataset(|sink| read(files, layout, sink)),
         None => Err(files.unknown_layout()),
     }
 }
 
-pub(crate) fn read(mut files: Files, layout: Layout) -> Result<Dataset, Error> {
+pub(crate) fn read<'s>(
+    mut files: Files,
+    layout: Layout,
+    sink: &'s mut Sink<'s>,
+) -> Result<Log, Error> {
     let started = Instant::now();
     let ratings = files.require(layout.ratings_names())?;
     let items = files.require(layout.items_names())?;
@@ -136,17 +141,25 @@ pub(crate) fn read(mut files: Files, layout: Layout) -> Result<Dataset, Error> {
     }
     let catalogue = catalogue.finish(&items.path, &mut files.tally)?;
 
-    let mut histories = HistoriesTable::new(&catalogue);
+    let mut people = People::new(sink);
+    let mut listed = ListedItems::new(&catalogue, &mut people);
     files.read(&ratings, |file| match layout {
-        Layout::HundredK => delimited::read_ratings(file, "\t", &mut histories),
-        Layout::Dat => delimited::read_ratings(file, "::", &mut histories),
-        Layout::Csv => csv::read_ratings(file, &mut histories),
-        Layout::Parquet => parquet::read_ratings(file, &mut histories),
+        Layout::HundredK => delimited::read_ratings(file, "\t", &mut listed),
+        Layout::Dat => delimited::read_ratings(file, "::", &mut listed),
+        Layout::Csv => csv::read_ratings(file, &mut listed),
+        Layout::Parquet => parquet::read_ratings(file, &mut listed),
     })?;
-    let histories = histories.finish(&ratings.path)?;
-
-    let mut dataset = Dataset::from_histories(files.name(), catalogue, histories)?;
-    dataset.time_is_rank = ratings.is_called(RANKS_NAME);
-    files.sign(&mut dataset, started);
-    Ok(dataset)
+    let people = people.finish(&ratings.path)?;
+    Ok(Log {
+        name: files.name(),
+        catalogue,
+        people,
+        repeats: Repeats::Keep,
+        times: match ratings.is_called(RANKS_NAME) {
+            true => Times::Ranks,
+            false => Times::Seconds,
+        },
+        files,
+        started,
+    })
 }

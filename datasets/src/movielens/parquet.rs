@@ -4,36 +4,35 @@
 use crate::error::Found;
 use crate::read::files::Opened;
 use crate::read::parquet::{Column, Table, guarded};
-use crate::read::tables::{CatalogueTable, HistoriesTable};
+use crate::read::tables::{CatalogueTable, ListedItems};
 use crate::report::Tally;
 use crate::{Error, Event};
 
 /// `user_id, movie_id, rating, timestamp`.
 pub(super) fn read_ratings(
     file: &mut Opened<'_>,
-    histories: &mut HistoriesTable<'_>,
+    listed: &mut ListedItems<'_, '_>,
 ) -> Result<(), Error> {
     guarded(file.path, || {
         let table = Table::open(file)?;
-        read_ratings_table(&table, file.tally, histories)
+        read_ratings_table(&table, file.tally, listed)
     })
 }
 
 fn read_ratings_table(
     table: &Table<'_>,
     tally: &mut Tally,
-    histories: &mut HistoriesTable<'_>,
+    listed: &mut ListedItems<'_, '_>,
 ) -> Result<(), Error> {
     let [user, item, rating, timestamp] =
         table.columns(["user_id", "movie_id", "rating", "timestamp"])?;
     table.for_each_row(tally, |_, row| {
         let event = Event {
-            item: histories.find_item(row.place(item), &row.text(item)?)?,
+            item: listed.find_item(row.place(item), &row.text(item)?)?,
             rating: row.rating(rating)?,
             timestamp: row.place(timestamp).timestamp(&row.text(timestamp)?)?,
         };
-        histories.add_event(row.place(user).user(&row.user_text(user)?)?, event);
-        Ok(())
+        listed.add_event(row.place(user).user(&row.user_text(user)?)?, event)
     })
 }
 

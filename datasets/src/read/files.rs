@@ -14,7 +14,7 @@ use zip::ZipArchive;
 use super::cell::{MAX_LINE, Place, decode};
 use crate::hash::hex;
 use crate::movielens::Layout;
-use crate::report::{Finding, ReadOptions, Tally};
+use crate::report::{Finding, ReadOptions, ReadReport, Tally};
 use crate::{Dataset, Error, reviews, sequences};
 
 const TABLE_ENDINGS: [&str; 6] = [".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"];
@@ -205,11 +205,15 @@ impl Files {
         Ok(value)
     }
 
+    /// The SHA-256 of all files that were read, and what was found in them.
+    pub(crate) fn fingerprint(self) -> (String, ReadReport) {
+        (hex(&self.hash.finalize()), self.tally.report)
+    }
+
     /// Tell a dataset of these files what they were: the fingerprint, which is one SHA-256 for all
     /// files that were read, in that order, and the report; and log that it is loaded.
     pub(crate) fn sign(self, dataset: &mut Dataset, started: Instant) {
-        dataset.sha256 = hex(&self.hash.finalize());
-        dataset.report = self.tally.report;
+        (dataset.sha256, dataset.report) = self.fingerprint();
         for (found, count) in dataset.report.lines() {
             tracing::info!(
                 dataset = dataset.name,

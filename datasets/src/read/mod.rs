@@ -4,6 +4,8 @@ pub(crate) mod cell;
 pub(crate) mod csv;
 pub(crate) mod files;
 pub(crate) mod json;
+pub(crate) mod log;
 pub(crate) mod markup;
+mod pages;
 pub(crate) mod parquet;
 pub(crate) mod tables;

@@ -14,6 +14,7 @@ use super::cell::Place;
 use super::csv::find_columns;
 use super::files::Opened;
 use super::json::Scalar;
+use super::pages;
 use crate::Error;
 use crate::error::Found;
 use crate::report::Tally;
@@ -54,7 +55,9 @@ impl<'a> Table<'a> {
         let mut copy = tempfile::tempfile().map_err(write_error)?;
         io::copy(file, &mut copy).map_err(|source| file.error(source))?;
         copy.rewind().map_err(write_error)?;
+        let pages = copy.try_clone().map_err(write_error)?;
         let reader = SerializedFileReader::new(copy).map_err(|source| damaged(path, source))?;
+        pages::check(&pages, reader.metadata()).map_err(|source| damaged(path, source.into()))?;
         let schema = reader.metadata().file_metadata().schema_descr();
         let fields = schema.root_schema().get_fields();
         let names = fields

@@ -1,4 +1,4 @@
-//! What the readers of all layouts fill: a catalogue, then histories.
+//! What the readers of all layouts fill: a catalogue, then people's histories.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::path::Path;
 use super::cell::Place;
 use crate::error::Found;
 use crate::report::{Finding, Tally};
-use crate::{Catalogue, Error, Event, GenreIndex, History, Item, ItemIndex, Repeats, titles};
+use crate::{Catalogue, Error, Event, GenreIndex, Item, ItemIndex, titles};
 
 /// Names that mean "no genre": the first in the `.csv` files, the second in 100K.
 const NO_GENRE: [&str; 2] = ["(no genres listed)", "unknown"];
@@ -192,18 +192,15 @@ impl CatalogueTable {
 /// Most genres that [`GenreIndex`] can number.
 const MAX_GENRES: usize = GenreIndex::MAX as usize;
 
-/// Histories over a catalogue that is known to be complete.
-pub(crate) struct HistoriesTable<'a> {
+/// People over a catalogue that is known to be complete.
+pub(crate) struct ListedItems<'a, 's> {
     catalogue: &'a Catalogue,
-    histories: Histories,
+    people: &'a mut People<'s>,
 }
 
-impl<'a> HistoriesTable<'a> {
-    pub(crate) fn new(catalogue: &'a Catalogue) -> Self {
-        Self {
-            catalogue,
-            histories: Histories::default(),
-        }
+impl<'a, 's> ListedItems<'a, 's> {
+    pub(crate) fn new(catalogue: &'a Catalogue, people: &'a mut People<'s>) -> Self {
+        Self { catalogue, people }
     }
 
     /// The position of an item of the catalogue.
@@ -215,98 +212,58 @@ impl<'a> HistoriesTable<'a> {
         self.catalogue.find(place.item(id)?).ok_or_else(unlisted)
     }
 
-    pub(crate) fn add_event(&mut self, user: &str, event: Event) {
-        self.histories.add_event(user, event);
-    }
-
-    pub(crate) fn finish(self, file: &Path) -> Result<Vec<History>, Error> {
-        self.histories.finish(file)
+    pub(crate) fn add_event(&mut self, user: &str, event: Event) -> Result<(), Error> {
+        self.people.add_event(user, event)
     }
 }
 
-/// Histories as they are read, in file order.
-#[derive(Default)]
-pub(crate) struct Histories {
-    histories: Vec<History>,
-    by_user: HashMap<String, usize>,
+/// Where events go as they are read, each with the number of its person.
+pub(crate) type Sink<'s> = dyn FnMut(u32, Event) -> Result<(), Error> + 's;
+
+/// Numbers people in the order in which they appear, and hands their events on.
+pub(crate) struct People<'s> {
+    ids: Vec<String>,
+    by_id: HashMap<String, u32>,
     /// Most files list a person's events one after another.
-    latest: usize,
+    latest: u32,
+    sink: &'s mut Sink<'s>,
 }
 
-impl Histories {
-    pub(crate) fn add_event(&mut self, user: &str, event: Event) {
-        if self
-            .histories
-            .get(self.latest)
-            .is_none_or(|history| history.user != user)
-        {
-            self.latest = self.history_of(user);
-        }
-        self.histories[self.latest].events.push(event);
-    }
-
-    /// Put every history in time order, and leave out what the options do not let repeat.
-    pub(crate) fn sort(&mut self, tally: &mut Tally) {
-        for history in &mut self.histories {
-            let events = &mut history.events;
-            events.sort_by_key(|event| event.timestamp);
-            if tally.options.repeats == Repeats::Keep {
-                continue;
-            }
-            // From the newest on, so that the first of an item that is met is the one that stays.
-            let mut newest: HashMap<ItemIndex, Event> = HashMap::with_capacity(events.len());
-            let mut kept = Vec::with_capacity(events.len());
-            for &event in events.iter().rev() {
-                match newest.get(&event.item) {
-                    Some(newer) if *newer == event => tally.add(Finding::CopiedEvent),
-                    Some(_) => tally.add(Finding::ReplacedEvent),
-                    None => {
-                        newest.insert(event.item, event);
-                        kept.push(event);
-                    }
-                }
-            }
-            kept.reverse();
-            *events = kept;
+impl<'s> People<'s> {
+    pub(crate) fn new(sink: &'s mut Sink<'s>) -> Self {
+        Self {
+            ids: Vec::new(),
+            by_id: HashMap::new(),
+            latest: 0,
+            sink,
         }
     }
 
-    /// Let the rank within the history stand in the place of times.
-    pub(crate) fn rank(&mut self) {
-        for history in &mut self.histories {
-            for (event, rank) in history.events.iter_mut().zip(1..) {
-                event.timestamp = rank;
-            }
+    pub(crate) fn add_event(&mut self, user: &str, event: Event) -> Result<(), Error> {
+        let is_latest = |id: &String| id == user;
+        if !self.ids.get(self.latest as usize).is_some_and(is_latest) {
+            self.latest = self.number_of(user);
         }
+        (self.sink)(self.latest, event)
     }
 
-    pub(crate) fn finish(mut self, file: &Path) -> Result<Vec<History>, Error> {
-        if self.histories.is_empty() {
-            return Err(Error::Empty {
+    /// Everybody's id.
+    pub(crate) fn finish(self, file: &Path) -> Result<Vec<String>, Error> {
+        match self.ids.is_empty() {
+            true => Err(Error::Empty {
                 file: file.to_path_buf(),
-            });
+            }),
+            false => Ok(self.ids),
         }
-        let number = |history: &History| history.user.parse::<u64>().ok();
-        if self
-            .histories
-            .iter()
-            .all(|history| number(history).is_some())
-        {
-            self.histories.sort_by_key(number);
-        }
-        Ok(self.histories)
     }
 
-    fn history_of(&mut self, user: &str) -> usize {
-        if let Some(&index) = self.by_user.get(user) {
-            return index;
+    fn number_of(&mut self, user: &str) -> u32 {
+        if let Some(&number) = self.by_id.get(user) {
+            return number;
         }
-        let index = self.histories.len();
-        self.histories.push(History {
-            user: user.to_string(),
-            events: Vec::new(),
-        });
-        self.by_user.insert(user.to_string(), index);
-        index
+        let number = self.ids.len() as u32;
+        self.ids.push(user.to_string());
+        self.by_id.insert(user.to_string(), number);
+        number
     }
 }

@@ -1,0 +1,520 @@
+//! The prepared store: a dataset in Arrow's files, mapped into memory.
+//!
+//! [`prepare`] reads a dataset once, with all checks and repairs, and writes a folder that is
+//! opened in no time and read where it is: histories come from the disk as they are asked for, and
+//! pandas, DuckDB or Spark read the same files. `docs/store.md` has their schema.
+//!
+//! ```
+//! use datasets::store::{PrepareConfig, PreparedStore, prepare};
+//! use datasets::{ReadOptions, Source};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
+//! std::fs::write(folder.join("movies.dat"), "1::Heat (1995)::Crime\n2::Emma (1996)::Drama\n")?;
+//! std::fs::write(folder.join("ratings.dat"), "7::2::3::30\n7::1::5::10\n7::2::4::20\n")?;
+//! let source = Source::Path(folder.into());
+//!
+//! let store = prepare(&source, &PrepareConfig::default(), &folder.join("store"))?;
+//! let bounds = store.bounds(0);
+//! assert_eq!((bounds.train, bounds.validation, bounds.test), (1, Some(1), 2..3));
+//! assert_eq!(store.events(0, 1..3)[1].timestamp, 30);
+//!
+//! // Everything in memory, as if it had been read from the source.
+//! let again = PreparedStore::open(&folder.join("store"))?;
+//! assert!(again.dataset()? == source.load(&ReadOptions::default())?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod candidates;
+mod external;
+mod lock;
+mod mapped;
+mod read;
+mod write;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::RATINGS as POSSIBLE_RATINGS;
+use crate::read::log::Times;
+use crate::{
+    Bounds, Catalogue, Dataset, Error, Event, History, ItemIndex, Leakage, NO_RATING, ReadOptions,
+    ReadReport, Source, SplitConfig, Window, windows,
+};
+
+pub use candidates::CandidatesConfig;
+pub use lock::{Lock, LockedFile, VERSION};
+pub(crate) use write::{Header, StoreWriter};
+
+/// A file of the store, and its columns in order.
+#[derive(Clone, Copy)]
+struct Table {
+    file: &'static str,
+    columns: &'static [Column],
+}
+
+#[derive(Clone, Copy)]
+struct Column {
+    name: &'static str,
+    /// Whether rows may lack a value.
+    may_lack: bool,
+}
+
+const fn column(name: &'static str) -> Column {
+    Column {
+        name,
+        may_lack: false,
+    }
+}
+
+const fn sparse(name: &'static str) -> Column {
+    Column {
+        name,
+        may_lack: true,
+    }
+}
+
+const EVENTS: Table = Table {
+    file: "events.arrow",
+    columns: &[
+        column("user"),
+        column("item"),
+        sparse("rating"),
+        column("timestamp"),
+    ],
+};
+const USERS: Table = Table {
+    file: "users.arrow",
+    columns: &[
+        column("id"),
+        column("first_event"),
+        column("n_events"),
+        column("n_train"),
+        sparse("validation"),
+        sparse("test"),
+    ],
+};
+const ITEMS: Table = Table {
+    file: "items.arrow",
+    columns: &[
+        column("id"),
+        column("title"),
+        sparse("year"),
+        column("genres"),
+    ],
+};
+const GENRES: Table = Table {
+    file: "genres.arrow",
+    columns: &[column("name")],
+};
+const RATINGS: Table = Table {
+    file: "ratings.arrow",
+    columns: &[column("value")],
+};
+const CANDIDATES: Table = Table {
+    file: "candidates.arrow",
+    columns: &[column("user"), column("target"), column("items")],
+};
+const REPORT: &str = "report.json";
+
+/// How a store is prepared. A key that does not exist is refused.
+///
+/// # Example
+///
+/// ```
+/// use datasets::store::PrepareConfig;
+///
+/// let config: PrepareConfig = serde_json::from_str(r#"{
+///     "min_history": 51,
+///     "split": { "kind": "by-user", "validation": 0.1, "test": 0.1, "seed": 42 },
+///     "candidates": { "n": 100, "seed": 42 }
+/// }"#)?;
+/// assert_eq!(config.min_history, 51);
+/// assert!(serde_json::from_str::<PrepareConfig>(r#"{"min_hisotry": 51}"#).is_err());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PrepareConfig {
+    /// How the source is read.
+    pub read: ReadOptions,
+    /// As [`Dataset::with_min_interactions`].
+    pub min_interactions: usize,
+    /// As [`Dataset::with_min_history`], after that.
+    pub min_history: usize,
+    /// How histories are parted.
+    pub split: SplitConfig,
+    /// Items to rank each validation and test target among; none where all are ranked.
+    pub candidates: Option<CandidatesConfig>,
+}
+
+/// What was found while preparing: `report.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// What the reader dropped, merged or repaired.
+    pub repairs: ReadReport,
+    /// What training knows that it could not have known.
+    pub leakage: Leakage,
+}
+
+/// Read a dataset into memory, and write it as a store into `folder`, which must not exist or be
+/// empty. The store is there whole, or not at all.
+///
+/// # Errors
+///
+/// As [`Source::load`]; [`Error::Split`] if it cannot be parted like this; [`Error::NoStore`] if
+/// something is in the folder, [`Error::Write`] if the disk is full.
+pub fn prepare(
+    source: &Source,
+    config: &PrepareConfig,
+    folder: &Path,
+) -> Result<PreparedStore, Error> {
+    let mut writer = StoreWriter::new(folder)?;
+    let dataset = source
+        .load(&config.read)?
+        .with_min_interactions(config.min_interactions)
+        .with_min_history(config.min_history);
+    for history in &dataset.histories {
+        writer.add(&history.user, &history.events)?;
+    }
+    let header = Header {
+        name: dataset.name,
+        catalogue: dataset.catalogue,
+        time_is_rank: dataset.time_is_rank,
+        inputs: dataset.sha256,
+        repairs: dataset.report,
+    };
+    writer.finish(header, config)?;
+    PreparedStore::read(folder, Lock::read(folder)?)
+}
+
+/// As [`prepare`], byte for byte, when the events do not fit into memory: they take at most about
+/// `memory` bytes of it, besides everybody's ids and the catalogue, and twice their size in
+/// temporary files beside the store.
+///
+/// # Errors
+///
+/// As [`prepare`].
+pub fn prepare_within(
+    memory: usize,
+    source: &Source,
+    config: &PrepareConfig,
+    folder: &Path,
+) -> Result<PreparedStore, Error> {
+    let mut writer = StoreWriter::new(folder)?;
+    let mut staged = external::Staged::new(writer.folder())?;
+    let mut log = source.read(&config.read, &mut |person, event| staged.add(person, event))?;
+    let least = match config.min_interactions {
+        0 => config.min_history,
+        _ => 0,
+    };
+    staged.for_each(&log.order(), memory, |person, events| {
+        log.settle(events);
+        match events.len() < least {
+            true => Ok(()),
+            false => writer.add(&log.people[person], events),
+        }
+    })?;
+    let mut catalogue = log.catalogue;
+    if config.min_interactions > 0 {
+        (writer, catalogue) = writer.core(config, catalogue)?;
+    }
+    let (inputs, repairs) = log.files.fingerprint();
+    let header = Header {
+        name: log.name,
+        catalogue,
+        time_is_rank: log.times != Times::Seconds,
+        inputs,
+        repairs,
+    };
+    writer.finish(header, config)?;
+    PreparedStore::read(folder, Lock::read(folder)?)
+}
+
+/// A dataset on disk: the catalogue and who there is in memory, the events where they are.
+///
+/// `Debug` shows counts only.
+pub struct PreparedStore {
+    path: PathBuf,
+    lock: Lock,
+    catalogue: Catalogue,
+    ratings: Vec<f32>,
+    users: Vec<read::User>,
+    events: read::Events,
+    candidates: Option<read::Candidates>,
+}
+
+impl PreparedStore {
+    /// Open a store that is what its lock says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoStore`] for a folder without a lock or of another version, [`Error::Checksum`]
+    /// for a file that was changed or is cut short, [`Error::Read`] for one that is absent.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let lock = Lock::read(folder)?;
+        lock.verify(folder)?;
+        Self::read(folder, lock)
+    }
+
+    /// Check, row by row, a store whose files another program wrote, and write its lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoStore`] and [`Error::Damaged`] with the file and what is wrong with it,
+    /// [`Error::Read`] for one that is absent.
+    pub fn seal(folder: &Path, name: &str, time_is_rank: bool) -> Result<Self, Error> {
+        let all = [
+            EVENTS.file,
+            USERS.file,
+            ITEMS.file,
+            GENRES.file,
+            RATINGS.file,
+        ];
+        let given = [CANDIDATES.file, REPORT]
+            .into_iter()
+            .filter(|name| folder.join(name).exists());
+        let lock_of = |name: &str| Ok((name.to_string(), LockedFile::of(&folder.join(name))?));
+        let lock = Lock {
+            version: VERSION,
+            name: name.to_string(),
+            inputs: String::new(),
+            time_is_rank,
+            settings: None,
+            users: 0,
+            items: 0,
+            events: 0,
+            files: all
+                .into_iter()
+                .chain(given)
+                .map(lock_of)
+                .collect::<Result<_, Error>>()?,
+        };
+        let mut store = Self::read_unlocked(folder, lock)?;
+        store.check_rows()?;
+        store.lock.users = store.users.len();
+        store.lock.items = store.catalogue.len();
+        store.lock.events = store.events.len;
+        store.lock.write(folder)?;
+        Ok(store)
+    }
+
+    fn read(folder: &Path, lock: Lock) -> Result<Self, Error> {
+        let store = Self::read_unlocked(folder, lock)?;
+        let Lock {
+            users,
+            items,
+            events,
+            ..
+        } = store.lock;
+        match (store.users.len(), store.catalogue.len(), store.events.len) == (users, items, events)
+        {
+            true => Ok(store),
+            false => Err(no_store(
+                folder,
+                "its files have other counts than its lock",
+            )),
+        }
+    }
+
+    fn read_unlocked(folder: &Path, lock: Lock) -> Result<Self, Error> {
+        let events = read::Events::of(folder)?;
+        let has_candidates = lock.files.contains_key(CANDIDATES.file);
+        let candidates = has_candidates.then(|| read::Candidates::of(folder));
+        Ok(Self {
+            path: folder.to_path_buf(),
+            catalogue: read::catalogue(folder)?,
+            ratings: read::ratings(folder)?,
+            users: read::users(folder, events.len)?,
+            candidates: candidates.transpose()?,
+            events,
+            lock,
+        })
+    }
+
+    /// What a reader of histories relies on.
+    fn check_rows(&self) -> Result<(), Error> {
+        let wrong = |file: &str, reason: String| Err(no_store(&self.path.join(file), reason));
+        for user in 0..self.n_users() {
+            let events = self.history(user).events;
+            let is_good = |event: &Event| {
+                let has_rating = self.ratings.contains(&event.rating);
+                (event.item as usize) < self.catalogue.len()
+                    && (has_rating || event.rating == NO_RATING)
+            };
+            if !self.events.are_of(user, self.users[user].rows.clone()) {
+                return wrong(
+                    EVENTS.file,
+                    format!("not all rows of user {user} are the user's"),
+                );
+            }
+            if !events.is_sorted_by_key(|event| event.timestamp) {
+                return wrong(
+                    EVENTS.file,
+                    format!("user {user} is not in the order of time"),
+                );
+            }
+            if !events.iter().all(is_good) {
+                let reason = format!("user {user} has an item or a rating that is not listed");
+                return wrong(EVENTS.file, reason);
+            }
+        }
+        let is_rating = |rating: &f32| POSSIBLE_RATINGS.contains(rating);
+        if !self.ratings.iter().all(is_rating) || !self.ratings.is_sorted_by(|a, b| a < b) {
+            return wrong(
+                RATINGS.file,
+                "ratings must be ascending, from 0.5 to 5".into(),
+            );
+        }
+        match &self.candidates {
+            Some(candidates) if !candidates.are_below(self.catalogue.len()) => {
+                wrong(CANDIDATES.file, "a candidate is no item".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the store holds and what it was made of.
+    pub fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
+    /// What was found while preparing; nothing where another program wrote the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], or [`Error::NoStore`] if it is no report.
+    pub fn report(&self) -> Result<Option<Report>, Error> {
+        if !self.lock.files.contains_key(REPORT) {
+            return Ok(None);
+        }
+        let path = self.path.join(REPORT);
+        let text = std::fs::read(&path).map_err(|source| Error::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let report = serde_json::from_slice(&text);
+        report
+            .map(Some)
+            .map_err(|error| no_store(&path, error.to_string()))
+    }
+
+    /// All items, rated or not.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// The rating values that occur, ascending.
+    pub fn ratings(&self) -> &[f32] {
+        &self.ratings
+    }
+
+    /// Number of histories.
+    pub fn n_users(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Number of events, all histories together.
+    pub fn n_events(&self) -> usize {
+        self.events.len
+    }
+
+    /// A person's id as the data file spells it.
+    ///
+    /// # Panics
+    ///
+    /// Here and below: panics if `user` is not below [`n_users`](Self::n_users).
+    pub fn user_id(&self, user: usize) -> &str {
+        &self.users[user].id
+    }
+
+    /// Number of events of a person.
+    pub fn history_len(&self, user: usize) -> usize {
+        self.users[user].rows.len()
+    }
+
+    /// Some of a person's events, oldest first, read from the disk.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the range goes beyond [`history_len`](Self::history_len).
+    pub fn events(&self, user: usize, events: Range<usize>) -> Vec<Event> {
+        let rows = &self.users[user].rows;
+        assert!(events.end <= rows.len(), "a range beyond the history");
+        self.events
+            .read(rows.start + events.start..rows.start + events.end)
+    }
+
+    /// All of a person's events.
+    pub fn history(&self, user: usize) -> History {
+        History {
+            user: self.user_id(user).to_string(),
+            events: self.events(user, 0..self.history_len(user)),
+        }
+    }
+
+    /// Where the parts of a history lie, for training, validation and test.
+    pub fn bounds(&self, user: usize) -> Bounds {
+        self.users[user].bounds.clone()
+    }
+
+    /// The training examples of everybody: [`windows`] over what may be trained on.
+    pub fn windows(&self, length: usize, stride: usize) -> impl Iterator<Item = Window> {
+        (0..self.n_users()).flat_map(move |user| {
+            windows(self.bounds(user).train, length, stride)
+                .map(move |Range { start, end }| Window { user, start, end })
+        })
+    }
+
+    /// The items that the target at this position of a history is to be ranked among, itself not
+    /// among them; nothing where all items are.
+    pub fn candidates(&self, user: usize, target: usize) -> Option<Vec<ItemIndex>> {
+        self.candidates.as_ref()?.get(user, target)
+    }
+
+    /// All of it in memory, equal to what was read from the source.
+    ///
+    /// # Errors
+    ///
+    /// As [`report`](Self::report).
+    pub fn dataset(&self) -> Result<Dataset, Error> {
+        let settings = self.lock.settings.clone().unwrap_or_default();
+        Ok(Dataset {
+            name: self.lock.name.clone(),
+            catalogue: self.catalogue.clone(),
+            histories: (0..self.n_users()).map(|user| self.history(user)).collect(),
+            ratings: self.ratings.clone(),
+            sha256: self.lock.inputs.clone(),
+            time_is_rank: self.lock.time_is_rank,
+            min_interactions: settings.min_interactions,
+            min_history: settings.min_history,
+            report: self
+                .report()?
+                .map(|report| report.repairs)
+                .unwrap_or_default(),
+        })
+    }
+}
+
+impl fmt::Debug for PreparedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PreparedStore")
+            .field("path", &self.path)
+            .field("users", &self.n_users())
+            .field("items", &self.catalogue.len())
+            .field("events", &self.n_events())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with a folder or a file of it.
+fn no_store(path: &Path, reason: impl Into<String>) -> Error {
+    Error::NoStore {
+        path: path.to_path_buf(),
+        reason: reason.into(),
+    }
+}
