@@ -1251,3 +1251,75 @@ fn items_that_came_later_are_added_and_recommended() {
     fs::remove_file(place.path("r/added-items.jsonl")).unwrap();
     assert_eq!(by("encoder"), before);
 }
+
+#[test]
+fn titles_are_read_once_and_every_command_knows_them() {
+    let place = Place::new();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let model = model.join("../text-encoder/tests/fixtures/tiny-bert");
+    let one = |(name, weight): (&str, f64)| {
+        format!("{{ name = \"{name}\", vocab_size = 0, d_embedding = 4, weight = {weight} }}")
+    };
+    let modalities = ["item", "gap", "hour-of-week", "title-text"];
+    let modalities = modalities.into_iter().zip([1.0, 1.0, 0.0, 0.0]).map(one);
+    let modalities: Vec<String> = modalities.collect();
+    let modalities = format!("encoder.modalities=[{}]", modalities.join(", "));
+    let model = format!("text_encoder.model={}", model.display());
+    let pretrain = |patches: &[&str]| {
+        let mut words = Place::pretrain_words("t", 6, 3);
+        let patches = patches.iter().flat_map(|patch| ["--set", patch]);
+        words.extend(patches.map(String::from));
+        place.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    pretrain(&[&modalities]).fails(&["`text_encoder` = missing"]);
+    let said = pretrain(&[&modalities, &model]).ok();
+    assert!(
+        said.err.contains("reading titles: 15 texts read"),
+        "{said:#?}"
+    );
+
+    let run = |words: &[&str]| place.run(&[words, &["--run", "t", "--data", "ml"]].concat());
+    let recommend = ["recommend", "--user", "3", "-k", "17", "--format", "csv"];
+    let said = run(&recommend).ok();
+    assert!(!said.err.contains("reading titles"), "{said:#?}");
+    run(&["embed", "--all", "--out", "people.parquet"]).ok();
+    let table = run(&["evaluate", "--no-text"]).ok().out;
+    assert!(table.contains("all 15 items"), "{table}");
+
+    fs::write(
+        place.path("new.csv"),
+        "id,title,genres\n901,The old sea (1999),Action\n",
+    )
+    .unwrap();
+    run(&["add-items", "new.csv"]).ok();
+    let said = run(&recommend).ok();
+    assert!(
+        said.out.contains(",901,") && said.err.contains("16 texts read"),
+        "{said:#?}"
+    );
+    let again = run(&recommend).ok();
+    assert!(
+        again.out == said.out && !again.err.contains("texts read"),
+        "{again:#?}"
+    );
+
+    // Nothing of the titles stands in the cache's files.
+    let mut folders = vec![place.path("cache/text-vectors")];
+    let mut n_files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            n_files += 1;
+            let bytes = fs::read(&path).unwrap();
+            assert!(
+                !String::from_utf8_lossy(&bytes).contains("winter"),
+                "{path:?}"
+            );
+        }
+    }
+    assert_eq!(n_files, 2);
+}
