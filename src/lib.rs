@@ -47,6 +47,7 @@ pub use datasets;
 pub use llm;
 pub use llm_fusion;
 pub use perceiver;
+pub use text_encoder;
 pub use trainer;
 pub use user_encoder;
 
