@@ -5,32 +5,43 @@
 #     bash benches/peers/run.sh encoder --json           # a line of JSON a measure
 #     bash benches/peers/run.sh encoder --only train-3706 evaluate-6040 --rounds 5
 #     bash benches/peers/run.sh encoder --smoke          # tiny, and PyTorch only where it is already
+#     bash benches/peers/run.sh data [...]               # preparing data, beside pandas and Polars
 #
 # What is measured and how: docs/benchmarks.md. CARGO_FLAGS are handed to cargo as they are (in CI
-# `--features …`, so that nothing is compiled twice).
+# `--workspace --features …`, so that nothing is compiled twice).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
 
 group=${1:-}
 case $group in
-  encoder) name="PyTorch 2.9.0" ;;
-  *) echo "usage: run.sh encoder [--json] [--smoke] [--rounds N] [--only MEASURE...]" >&2; exit 2 ;;
+  encoder) name="PyTorch 2.9.0" venv=torch_venv.sh flags= ;;
+  data) name="pandas or Polars" venv=data_venv.sh flags="-p datasets --features store" ;;
+  *) echo "usage: run.sh encoder|data [--json] [--smoke] [--rounds N] [--only MEASURE...]" >&2; exit 2 ;;
 esac
 shift
 
-peer=()
+peer=() smoke=
 if [[ " $* " == *" --smoke "* ]]; then
-  python=$(bash "$root/scripts/torch_venv.sh" --if-there)
+  smoke=1
+  python=$(bash "$root/scripts/$venv" --if-there)
 else
-  python=$(bash "$root/scripts/torch_venv.sh")
+  python=$(bash "$root/scripts/$venv")
 fi
 [[ -z "$python" ]] || peer=("$python" "$here/$group.py")
 
 # shellcheck disable=SC2086 # several flags in one variable
-ours=$(cd "$root" && cargo build --release ${CARGO_FLAGS:-} --bench "$group" --message-format=json |
+ours=$(cd "$root" && cargo build --release ${CARGO_FLAGS:-$flags} --bench "$group" --message-format=json |
   python3 -c '
 import json, sys
 built = (json.loads(line) for line in sys.stdin)
 print(next(m["executable"] for m in built if m.get("executable") and m["target"]["kind"] == ["bench"]))')
-exec python3 "$here/compare.py" --ours "$ours" --peer "${peer[@]}" --peer-name "$name" "$@"
+
+# Generated data of MovieLens 20M's size, 0.5 GB, and the stores that both sides make of it.
+if [[ "$group" == data ]]; then
+  folder=$(mktemp -d "${TMPDIR:-/var/tmp}/user-llm-data.XXXXXX")
+  trap 'rm -rf "$folder"' EXIT
+  export USER_LLM_BENCH_DATA=$folder/movielens
+  "$ours" --make "$USER_LLM_BENCH_DATA" ${smoke:+--events 20000}
+fi
+python3 "$here/compare.py" --ours "$ours" --peer "${peer[@]}" --peer-name "$name" "$@"
