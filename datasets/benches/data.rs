@@ -3,7 +3,6 @@
 //! ```sh
 //! data --make DIR [--events N]    # generated data of MovieLens 20M's size, or of N events
 //! data MEASURE                    # one measure, of what USER_LLM_BENCH_DATA names
-//! data prepare SOURCE STORE MEMORY_MB
 //! ```
 #![expect(
     clippy::print_stdout,
@@ -43,14 +42,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["--make", folder, "--events", events] => {
             make(Path::new(folder), &of_size(events.parse()?))?;
         }
-        ["prepare", source, store, megabytes] => {
-            let seconds = prepare_from(
-                Path::new(source),
-                Path::new(store),
-                megabytes.parse::<usize>()? << 20,
-            )?;
-            println!("{seconds:.1} s, {:.0} MB at most", peak_megabytes()?);
-        }
         [name, ..] => {
             let measure = MEASURES.iter().find(|(known, _)| known == &name);
             let (_, measure) = measure.ok_or("no such measure: see --list")?;
@@ -86,20 +77,16 @@ fn make(folder: &Path, config: &GeneratorConfig) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn prepare_from(source: &Path, store: &Path, memory: usize) -> Result<f64, Box<dyn Error>> {
-    let started = Instant::now();
-    let source = Source::Path(source.into());
-    prepare_within(memory, &source, &PrepareConfig::default(), store)?;
-    Ok(started.elapsed().as_secs_f64())
-}
-
 /// The files of the release to a store.
 fn prepare_movielens(folder: &Path) -> Result<f64, Box<dyn Error>> {
     let path = store_path(folder);
     if path.exists() {
         fs::remove_dir_all(&path)?;
     }
-    prepare_from(folder, &path, MEMORY)
+    let started = Instant::now();
+    let source = Source::Path(folder.into());
+    prepare_within(MEMORY, &source, &PrepareConfig::default(), &path)?;
+    Ok(started.elapsed().as_secs_f64())
 }
 
 /// A store that the measures before have made.
