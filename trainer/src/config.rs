@@ -160,8 +160,14 @@ pub struct ObjectiveConfig {
     /// the data has them, which is how they come in a batch.
     pub popularity: f64,
     /// Parts of a batch that are computed side by side, each by one thread of the CPU, with the
-    /// gradient of the whole. 1 leaves threads to the backend.
+    /// gradient of the whole; batches where the encoder is validated and evaluated. 1 leaves
+    /// threads to the backend.
     pub workers: usize,
+    /// Whether a step trains the rows of the item table that it reads and no others: with a loss
+    /// that draws its negatives, a step then costs what it reads, however many items there are.
+    /// The other rows neither decay nor move on by their momentum. May be left out: false.
+    #[serde(default)]
+    pub sparse_rows: bool,
 }
 
 /// The language model.
@@ -545,6 +551,18 @@ impl RunConfig {
                     calibration,
                 )?;
             }
+        }
+        let draws = matches!(
+            self.objective.item_loss,
+            ItemLoss::SampledSoftmax { .. } | ItemLoss::BinaryCrossEntropy { .. }
+        );
+        if self.objective.sparse_rows && !draws {
+            return Err(Error::value(
+                "objective.sparse_rows",
+                true,
+                "false with this `objective.item_loss`: only `sampled-softmax` and \
+                 `binary-cross-entropy` read some rows and not all",
+            ));
         }
         match &self.dual_encoder {
             Some(dual) => self.validate_dual(dual)?,

@@ -66,7 +66,7 @@ impl<'a> InBatch<'a> {
             windows: Windows::sliding(windows.collect(), config.seed),
             validation_users: sample(&users, config.pretraining.validation_users, config.seed),
             batch_size: config.pretraining.batch_size,
-            ranking: RankingConfig::validation(config),
+            ranking: RankingConfig::of_run(config, 0),
         })
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use user_encoder::{DualEncoder, UserEncoder};
 
 use crate::metrics::{Figure, mrr, ndcg_at, rank, recall_at};
-use crate::ranking::{RankItems, Ranking, RankingConfig, left_out, rank_targets};
+use crate::ranking::{RankingConfig, left_out, rank_read, rank_targets, value_logits};
 use crate::recommend::top;
 use crate::tasks::Tasks;
 use crate::tune::{Trunks, guess_genres, rank_titles};
@@ -203,30 +203,29 @@ pub fn encoder(
     encoder: &UserEncoder,
     device: &Device,
 ) -> Answered {
-    let ranking = ranked(prepared, config, encoder, device);
     let genre_head = config
         .encoder
         .modalities
         .iter()
         .position(|modality| modality.name == "genres");
-    let mut genres = Vec::new();
-    if let Some(head) = genre_head {
-        let histories = Questions::new(prepared).histories;
-        for histories in histories.chunks(config.evaluation.batch_size) {
-            let logits = encoder.next_event_logits(&prepared.latest(histories, device), head);
-            let [batch, vocab_size] = logits.dims();
-            let best = logits
-                .slice([0..batch, 2..vocab_size])
-                .argmax(1)
-                .into_data();
-            genres.extend(best.iter::<i64>().map(|genre| genre as usize));
-        }
-    }
+    // Both heads from one reading of a history.
+    let read = |histories: &[&[Event]]| {
+        let hidden = encoder.last_hidden(&prepared.latest(histories, device));
+        let logits = |head| value_logits(encoder.head_logits(hidden.clone(), head));
+        let genres = genre_head.map(|head| {
+            let best = logits(head).argmax(1).into_data();
+            best.iter::<i64>().map(|genre| genre as usize).collect()
+        });
+        (logits(0), genres)
+    };
+    let how = RankingConfig::of_run(config, K);
+    let (ranking, genres) = rank_read(&test_questions(prepared), how, read);
+    let genres: Option<Vec<Vec<usize>>> = genres.into_iter().collect();
     Answered {
         name: "user encoder, its own heads".into(),
         recommended: ranking.best,
         ranks: Some(ranking.ranks),
-        genres: genre_head.is_some().then_some(genres),
+        genres: genres.map(|batches| batches.concat()),
     }
 }
 
@@ -237,7 +236,8 @@ pub fn dual_encoder(
     encoder: &DualEncoder,
     device: &Device,
 ) -> Answered {
-    let ranking = ranked(prepared, config, encoder, device);
+    let how = RankingConfig::of_run(config, K);
+    let ranking = rank_targets(prepared, encoder, &test_questions(prepared), how, device);
     Answered {
         name: "dual encoder, its similarities".into(),
         recommended: ranking.best,
@@ -246,22 +246,11 @@ pub fn dual_encoder(
     }
 }
 
-/// The whole catalogue after the test users' histories.
-fn ranked(
-    prepared: &Prepared,
-    config: &RunConfig,
-    encoder: &dyn RankItems,
-    device: &Device,
-) -> Ranking {
+/// The test users' histories and what came next.
+fn test_questions(prepared: &Prepared) -> Vec<(&[Event], &Event)> {
     let split = prepared.split();
     let users = prepared.test_users.iter();
-    let questions: Vec<_> = users.filter_map(|&user| split.test(user)).collect();
-    let how = RankingConfig {
-        exclude_seen: config.evaluation.exclude_seen,
-        batch_size: config.evaluation.batch_size,
-        k: K,
-    };
-    rank_targets(prepared, encoder, &questions, how, device)
+    users.filter_map(|&user| split.test(user)).collect()
 }
 
 /// The language model that reads the history as text.

@@ -161,20 +161,6 @@ impl EventBatcher {
         }
     }
 
-    /// Number of events that have each modality.
-    pub(crate) fn n_known(&self, histories: &[&[Event]]) -> Vec<usize> {
-        let n_known = |column: &Column| {
-            let n_known = |history: &&[Event]| {
-                let mut ids = Vec::with_capacity(history.len() * column.n_values);
-                column.push(history, &mut ids);
-                let is_known = |ids: &&[i64]| ids.iter().any(|&id| id != i64::from(PADDING));
-                ids.chunks(column.n_values).filter(is_known).count()
-            };
-            histories.iter().map(n_known).sum()
-        };
-        self.columns.iter().map(n_known).collect()
-    }
-
     /// Ids of rows of histories laid end to end: `[rows, length, values]` per modality.
     fn ids(&self, rows: &[Vec<&[Event]>], length: usize, device: &Device) -> Vec<Tensor<3, Int>> {
         let of_column = |column: &Column| {
@@ -504,7 +490,8 @@ mod tests {
         let packed = batcher.pack(&[&events[..], &events[2..]], &Device::flex());
         let first = [0, 2, 2 + 3, 2 + 17];
         assert_eq!(ids(&packed.modalities[1])[..4], first);
-        assert_eq!(batcher.n_known(&[&events[..], &events[2..]]), [6, 4, 6]);
+        let gaps = ids(&packed.modalities[1]);
+        assert_eq!(gaps.iter().filter(|&&id| id != 0).count(), 4);
         // Thursday, hour 0; and Friday, hour 1.
         let hours = [2 + 72, 2 + 72, 2 + 72, 2 + 97];
         assert_eq!(ids(&packed.modalities[2])[..4], hours);

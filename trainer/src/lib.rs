@@ -20,6 +20,7 @@ mod error;
 pub mod evaluate;
 mod events;
 mod export;
+mod lazy_adamw;
 pub mod metrics;
 mod monitor;
 pub mod plots;
@@ -37,6 +38,7 @@ pub mod texts;
 mod tasks;
 mod train;
 mod tune;
+mod workers;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use config::{
@@ -47,6 +49,7 @@ pub use dual::pretrain_dual;
 pub use error::Error;
 pub use events::EventBatcher;
 pub use export::{Exported, export};
+pub use lazy_adamw::SparseTable;
 pub use monitor::{Dashboard, Monitor, Silent, Terminal};
 pub use prepared::Prepared;
 pub use pretrain::pretrain;

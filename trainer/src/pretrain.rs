@@ -1,7 +1,5 @@
 //! Pretraining: the encoder learns from histories alone to predict every next event.
 
-use std::thread::ScopedJoinHandle;
-
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::activation::softmax;
@@ -9,12 +7,15 @@ use burn::tensor::{Device, Tensor};
 use datasets::{Event, Split, Window};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use rayon::{ThreadPool, ThreadPoolBuilder};
-use user_encoder::{NegativeSampler, NextEventObjective, UserEncoder, seed_dropout};
+use user_encoder::{
+    Draws, ItemRows, NegativeSampler, NextEventObjective, PackedEvents, UserEncoder, seed_dropout,
+};
 
+use crate::lazy_adamw::SparseTable;
 use crate::prepared::sample;
 use crate::ranking::{RankItems, RankingConfig, validation_ndcg};
 use crate::train::{Objective, Outcome, Session, Stage, backward, mix, train};
+use crate::workers::Workers;
 use crate::{Error, ObjectiveConfig, Prepared, RunConfig, TrainingConfig};
 
 /// Pretrain an encoder.
@@ -41,6 +42,9 @@ pub fn pretrain(
     Ok((encoder.valid(), outcome))
 }
 
+/// Where the encoder has its item table.
+const ITEM_TABLE: &str = "embedding.modalities.0.table.weight";
+
 /// Next-event prediction over windows of the training part; validated by next-item NDCG@10.
 struct NextEvent<'a> {
     prepared: &'a Prepared,
@@ -48,8 +52,10 @@ struct NextEvent<'a> {
     objective: NextEventObjective,
     device: Device,
     windows: Windows,
-    /// One thread each; none where the backend has the threads to itself.
-    workers: Vec<ThreadPool>,
+    workers: Workers,
+    n_workers: usize,
+    /// The item table, where a step reads some of its rows alone.
+    sparse: Option<SparseTable>,
     validation_users: Vec<usize>,
     batch_size: usize,
     ranking: RankingConfig,
@@ -70,8 +76,8 @@ impl<'a> NextEvent<'a> {
             item_loss,
             popularity,
             workers,
+            sparse_rows,
         } = config.objective;
-        let n_threads = if workers > 1 { workers } else { 0 };
         Self {
             prepared,
             split,
@@ -88,10 +94,12 @@ impl<'a> NextEvent<'a> {
                     Windows::sliding(windows.collect(), config.seed)
                 }
             },
-            workers: (0..n_threads).map(|_| one_thread()).collect(),
+            workers: Workers::new(workers),
+            n_workers: workers,
+            sparse: sparse_rows.then(|| SparseTable::new(ITEM_TABLE)),
             validation_users: sample(&users, validation_users, config.seed),
             batch_size,
-            ranking: RankingConfig::validation(config),
+            ranking: RankingConfig::of_run(config, 0),
             seed: config.seed,
         }
     }
@@ -105,64 +113,74 @@ impl<'a> NextEvent<'a> {
         windows.into_iter().map(events).collect()
     }
 
-    /// The loss of some histories, weighted by what part they are of a batch that has so many
-    /// events of each modality.
-    fn part_loss(&self, encoder: &UserEncoder, histories: &[&[Event]], all: &[usize]) -> Tensor<1> {
-        let batcher = &self.prepared.batcher;
-        let mut events = batcher.pack(histories, &self.device);
-        let known = batcher.n_known(histories).into_iter().zip(all);
-        events.shares = known
-            .map(|(n, &all)| n as f64 / all.max(1) as f64)
+    /// Histories packed for each worker, about as many events for each, with what is drawn for them.
+    /// Each is weighted by what part of the predicted events of each modality it has.
+    fn parts(&self, histories: Vec<&[Event]>) -> Vec<(PackedEvents, Draws)> {
+        let parts = even_parts(histories, self.n_workers).into_iter();
+        let parts = parts.filter(|histories| !histories.is_empty());
+        let mut parts: Vec<_> = parts
+            .map(|histories| {
+                let events = self.prepared.batcher.pack(&histories, &self.device);
+                let draws = self.objective.draw(&events);
+                (events, draws)
+            })
             .collect();
-        self.objective.loss(encoder, &events).total
+        let counts: Vec<Vec<usize>> = parts
+            .iter()
+            .map(|(events, draws)| self.objective.n_predicted(events, draws))
+            .collect();
+        for ((events, _), n_predicted) in parts.iter_mut().zip(&counts) {
+            let share = |modality: usize| {
+                let all: usize = counts.iter().map(|of_part| of_part[modality]).sum();
+                n_predicted[modality] as f64 / all.max(1) as f64
+            };
+            events.shares = (0..n_predicted.len()).map(share).collect();
+        }
+        parts
     }
 }
 
 impl Objective<UserEncoder> for NextEvent<'_> {
     fn loss(&mut self, encoder: &UserEncoder, step: usize) -> Tensor<1> {
         let histories = self.histories(step);
-        let all = self.prepared.batcher.n_known(&histories);
-        self.part_loss(encoder, &histories, &all)
+        let events = self.prepared.batcher.pack(&histories, &self.device);
+        self.objective.loss(encoder, &events).total
     }
 
-    /// Side by side where there are workers: burn's CPU backends run all but their matrix products
-    /// on one thread, so two halves of a batch on a thread each are done much sooner than the
-    /// whole on two.
+    /// Side by side where there are workers, and over the rows of the item table that are read
+    /// where these alone are to be trained.
     fn gradients(&mut self, encoder: &UserEncoder, step: usize) -> (f32, GradientsParams) {
-        if self.workers.is_empty() {
+        if self.n_workers == 1 && self.sparse.is_none() {
             return backward(self.loss(encoder, step), encoder);
         }
         let histories = self.histories(step);
-        let all = self.prepared.batcher.n_known(&histories);
-        let this = &*self;
-        let all = &all;
-        let part = |at: usize, histories: Vec<&[Event]>| {
+        let parts = self.parts(histories);
+        let rows = self.sparse.as_ref().map(|table| {
+            let rows = ItemRows::read(parts.iter().map(|(events, draws)| (events, draws)));
+            table.set_read(rows.ids());
+            rows
+        });
+        let parts = parts.into_iter().enumerate().collect();
+        let parts = self.workers.map(parts, |(at, (mut events, mut draws))| {
             // Leaves of its own: parts that share a graph would wait for each other at every
             // operation. (`fork` makes them too, and leaves a node behind for each parameter.)
-            let encoder = encoder.valid().train();
-            this.workers[at].install(|| {
-                seed_dropout(mix(mix(this.seed, step as u64), at as u64));
-                backward(this.part_loss(&encoder, &histories, all), &encoder)
-            })
-        };
-        let parts = even_parts(histories, self.workers.len());
-        let parts: Vec<_> = std::thread::scope(|scope| {
-            let part = &part;
-            let started: Vec<_> = parts
-                .into_iter()
-                .enumerate()
-                .filter(|(_, histories)| !histories.is_empty())
-                .map(|(at, histories)| scope.spawn(move || part(at, histories)))
-                .collect();
-            let join = |thread: ScopedJoinHandle<'_, _>| match thread.join() {
-                Ok(part) => part,
-                Err(panic) => std::panic::resume_unwind(panic),
-            };
-            started.into_iter().map(join).collect()
+            let mut encoder = encoder.valid();
+            if let Some(rows) = &rows {
+                encoder = encoder.over_rows(rows);
+                (events, draws) = (events.over_rows(rows), draws.over_rows(rows));
+            }
+            let encoder = encoder.train();
+            seed_dropout(mix(mix(self.seed, step as u64), at as u64));
+            let loss = self.objective.loss_of(&encoder, &events, &draws);
+            backward(loss.total, &encoder)
         });
         let value = parts.iter().map(|(value, _)| value).sum();
         let grads = parts.into_iter().map(|(_, grads)| grads).collect();
         (value, sum(encoder, grads))
+    }
+
+    fn sparse_table(&self) -> Option<SparseTable> {
+        self.sparse.clone()
     }
 
     fn validate(&mut self, encoder: &UserEncoder) -> f64 {
@@ -215,11 +233,6 @@ pub(crate) fn counts(prepared: &Prepared) -> Vec<usize> {
         }
     }
     counts
-}
-
-fn one_thread() -> ThreadPool {
-    let pool = ThreadPoolBuilder::new().num_threads(1).build();
-    pool.expect("a thread can be started")
 }
 
 /// Histories in so many parts of about as many events each: the longest first, always to the part
@@ -430,37 +443,65 @@ mod tests {
         assert_ne!(passes[0], passes[1]);
     }
 
-    /// Two threads on a half each against one on the whole: the same loss and gradients.
+    /// Loss and all gradients of the second step.
+    fn gradients_of(patches: &[&str]) -> (f32, Vec<f32>) {
+        let plain = ["encoder.dropout_input=0.0", "encoder.dropout=0.0"];
+        let config = toy::config(&[&plain, patches].concat());
+        let prepared = toy::prepared(&config);
+        let device = Device::flex().autodiff();
+        device.seed(3);
+        let encoder = prepared.new_encoder(&device);
+        let mut objective = NextEvent::new(&prepared, &config, &device);
+        let (value, grads) = objective.gradients(&encoder, 1);
+        let mut all = AllGradients {
+            grads,
+            values: Vec::new(),
+        };
+        encoder.visit(&mut all);
+        (value, all.values)
+    }
+
+    /// Threads on a part each against one on the whole: the same loss and gradients.
     #[test]
     fn workers_give_the_gradient_of_the_whole_batch() {
-        let of = |workers: usize| {
-            let config = toy::config(&[
-                &format!("objective.workers={workers}"),
-                "encoder.dropout_input=0.0",
-                "encoder.dropout=0.0",
-            ]);
-            let prepared = toy::prepared(&config);
-            let device = Device::flex().autodiff();
-            device.seed(3);
-            let encoder = prepared.new_encoder(&device);
-            let mut objective = NextEvent::new(&prepared, &config, &device);
-            let (value, grads) = objective.gradients(&encoder, 1);
-            let mut all = AllGradients {
-                grads,
-                values: Vec::new(),
-            };
-            encoder.visit(&mut all);
-            (value, all.values)
-        };
+        // What is masked is drawn, but where it is always the last event: a part of the events
+        // predicted that is not its part of the events.
+        let masked = [
+            "encoder.attention=bidirectional",
+            "objective.task={ masked = { probability = 0.5, last_only = 1.0 } }",
+            "data.stride=0",
+        ];
         let _alone = toy::alone();
-        let (whole, expected) = of(1);
-        for workers in [2, 3] {
-            let (value, grads) = of(workers);
-            assert!((value - whole).abs() < 1e-5);
-            assert_eq!(grads.len(), expected.len());
-            for (a, b) in grads.iter().zip(&expected) {
-                assert!((a - b).abs() < 1e-6, "{a} is not {b}");
+        for patches in [&[][..], &masked] {
+            let of = |workers: &str| gradients_of(&[patches, &[workers]].concat());
+            let (whole, expected) = of("objective.workers=1");
+            for workers in ["objective.workers=2", "objective.workers=3"] {
+                let (value, grads) = of(workers);
+                assert!((value - whole).abs() < 1e-5);
+                assert_eq!(grads.len(), expected.len());
+                for (a, b) in grads.iter().zip(&expected) {
+                    assert!((a - b).abs() < 1e-6, "{a} is not {b}");
+                }
             }
+        }
+    }
+
+    /// The item table's gradient is the first that is visited.
+    #[test]
+    fn where_the_rows_that_are_read_are_trained_no_others_have_a_gradient() {
+        let _alone = toy::alone();
+        let loss =
+            "objective.item_loss={ binary-cross-entropy = { negatives = 1, calibration = 0.0 } }";
+        for workers in ["objective.workers=1", "objective.workers=2"] {
+            let patches = [loss, workers, "pretraining.batch_size=1", "data.stride=0"];
+            let of = |sparse: &str| gradients_of(&[&patches[..], &[sparse]].concat());
+            let (_, whole) = of("objective.sparse_rows=false");
+            let (value, some) = of("objective.sparse_rows=true");
+            assert!(
+                value.is_finite() && some.len() < whole.len(),
+                "{}",
+                some.len()
+            );
         }
     }
 

@@ -7,10 +7,11 @@ use user_encoder::{DualEncoder, UserEncoder};
 use crate::metrics::{ndcg_at, rank};
 use crate::pretrain::seen;
 use crate::recommend::top;
+use crate::workers::Workers;
 use crate::{EventBatcher, Prepared, RunConfig};
 
 /// An encoder that ranks the whole catalogue.
-pub trait RankItems {
+pub trait RankItems: Sync {
     /// Score of every item of the catalogue to come next, up to a constant the logarithm of its
     /// probability.
     ///
@@ -32,10 +33,14 @@ impl RankItems for UserEncoder {
         histories: &[&[Event]],
         device: &Device,
     ) -> Tensor<2> {
-        let logits = self.next_event_logits(&prepared.latest(histories, device), 0);
-        let [batch, vocab_size] = logits.dims();
-        logits.slice([0..batch, EventBatcher::first_item()..vocab_size])
+        value_logits(self.next_event_logits(&prepared.latest(histories, device), 0))
     }
+}
+
+/// The logits of a modality's values: those of padding and unknown left out.
+pub(crate) fn value_logits(logits: Tensor<2>) -> Tensor<2> {
+    let [batch, vocab_size] = logits.dims();
+    logits.slice([0..batch, EventBatcher::first_item()..vocab_size])
 }
 
 impl RankItems for DualEncoder {
@@ -77,17 +82,21 @@ pub struct RankingConfig {
     pub exclude_seen: bool,
     /// Histories that are read at once. The figures do not depend on it.
     pub batch_size: usize,
+    /// Batches that are read at once, each by one thread of the CPU; 1 leaves threads to the
+    /// backend. The figures do not depend on it.
+    pub workers: usize,
     /// Items of [`Ranking::best`]; 0 leaves the lists empty.
     pub k: usize,
 }
 
 impl RankingConfig {
-    /// As the contenders are compared, without lists.
-    pub(crate) fn validation(config: &RunConfig) -> Self {
+    /// As a run's contenders are compared, with lists of `k` items.
+    pub(crate) fn of_run(config: &RunConfig, k: usize) -> Self {
         Self {
             exclude_seen: config.evaluation.exclude_seen,
             batch_size: config.evaluation.batch_size,
-            k: 0,
+            workers: config.objective.workers,
+            k,
         }
     }
 }
@@ -123,13 +132,24 @@ pub fn rank_targets(
     config: RankingConfig,
     device: &Device,
 ) -> Ranking {
-    let mut ranking = Ranking::default();
-    for questions in questions.chunks(config.batch_size) {
+    let read = |histories: &[&[Event]]| (encoder.item_logits(prepared, histories, device), ());
+    rank_read(questions, config, read).0
+}
+
+/// As [`rank_targets`], by the item logits that `read` makes of some histories, with what else it
+/// makes of them, batch by batch.
+pub(crate) fn rank_read<T: Send>(
+    questions: &[(&[Event], &Event)],
+    config: RankingConfig,
+    read: impl Fn(&[&[Event]]) -> (Tensor<2>, T) + Sync,
+) -> (Ranking, Vec<T>) {
+    let rank_batch = |questions: &[(&[Event], &Event)]| {
         let histories: Vec<&[Event]> = questions.iter().map(|(history, _)| *history).collect();
-        let logits = encoder.item_logits(prepared, &histories, device);
+        let (logits, besides) = read(&histories);
         let [_, n_items] = logits.dims();
         let scores = logits.into_data().convert::<f32>();
         let scores = scores.as_slice::<f32>().expect("converted to f32");
+        let mut ranking = Ranking::default();
         for ((history, target), scores) in questions.iter().zip(scores.chunks(n_items)) {
             let excluded = left_out(history, target.item, config.exclude_seen);
             ranking
@@ -137,8 +157,18 @@ pub fn rank_targets(
                 .push(rank(scores, target.item as usize, &excluded));
             ranking.best.push(top(scores, &excluded, config.k));
         }
-    }
-    ranking
+        (ranking, besides)
+    };
+    let batches = questions.chunks(config.batch_size).collect();
+    let mut all = Ranking::default();
+    let batches = Workers::new(config.workers).map(batches, rank_batch);
+    let besides = batches.into_iter().map(|(ranking, besides)| {
+        all.ranks.extend(ranking.ranks);
+        all.best.extend(ranking.best);
+        besides
+    });
+    let besides = besides.collect();
+    (all, besides)
 }
 
 /// The items that a ranking after a history leaves out, ascending: what was seen, if that is left
@@ -163,7 +193,7 @@ mod tests {
         split.users().filter_map(|user| split.test(user)).collect()
     }
 
-    fn ranking(batch_size: usize, exclude_seen: bool) -> (Prepared, Ranking) {
+    fn ranking(batch_size: usize, workers: usize, exclude_seen: bool) -> (Prepared, Ranking) {
         let prepared = toy::prepared(&toy::config(&[]));
         let device = Device::flex();
         device.seed(5);
@@ -171,6 +201,7 @@ mod tests {
         let config = RankingConfig {
             exclude_seen,
             batch_size,
+            workers,
             k: 4,
         };
         let ranking = rank_targets(&prepared, &encoder, &questions(&prepared), config, &device);
@@ -178,20 +209,21 @@ mod tests {
     }
 
     #[test]
-    fn the_same_ranks_and_lists_in_batches_of_1_7_and_256() {
+    fn the_same_ranks_and_lists_in_batches_of_1_7_and_256_by_any_number_of_workers() {
         let _alone = toy::alone();
-        let (_, one) = ranking(1, true);
+        let (_, one) = ranking(1, 1, true);
         assert_eq!(one.ranks.len(), 12);
         assert!(one.ranks.iter().any(|&rank| rank != one.ranks[0]));
-        assert_eq!(one, ranking(7, true).1);
-        assert_eq!(one, ranking(256, true).1);
+        for (batch_size, workers) in [(7, 1), (256, 1), (1, 2), (7, 2), (256, 2), (5, 3)] {
+            assert_eq!(one, ranking(batch_size, workers, true).1);
+        }
     }
 
     #[test]
     fn a_target_is_in_the_list_exactly_where_its_rank_says() {
         let _alone = toy::alone();
         for exclude_seen in [true, false] {
-            let (prepared, ranking) = ranking(5, exclude_seen);
+            let (prepared, ranking) = ranking(5, 1, exclude_seen);
             let questions = questions(&prepared);
             for ((&rank, best), (_, target)) in
                 ranking.ranks.iter().zip(&ranking.best).zip(&questions)

@@ -20,6 +20,7 @@ use burn::tensor::{Device, Tensor};
 use user_encoder::seed_dropout;
 
 use crate::checkpoint::Checkpoints;
+use crate::lazy_adamw::{LazyAdamW, SparseTable};
 use crate::{Error, Monitor, TrainingConfig};
 
 /// What is trained: a loss for every step, and a validation.
@@ -30,6 +31,11 @@ pub trait Objective<M: Module> {
     /// The value of the [`loss`](Self::loss) of one step, and its gradients.
     fn gradients(&mut self, model: &M, step: usize) -> (f32, GradientsParams) {
         backward(self.loss(model, step), model)
+    }
+
+    /// A table of which every step reads some rows, if there is one: its gradients are theirs.
+    fn sparse_table(&self) -> Option<SparseTable> {
+        None
     }
 
     /// How good the model is on the validation events; more is better. Called with a model that
@@ -139,10 +145,15 @@ pub fn train<M: Module>(
     let paths = llm_fusion::trained_parameters(&model);
     let trained = ParamGroup::from_paths(paths.iter().map(|(path, _)| path.clone()).collect());
     let mut model = model;
-    let mut optimizer: ModuleOptimizer = AdamWConfig::new()
+    let adamw = AdamWConfig::new()
         .with_epsilon(1e-8)
-        .with_weight_decay(config.weight_decay as f32)
-        .init();
+        .with_weight_decay(config.weight_decay as f32);
+    let mut optimizer: ModuleOptimizer = adamw.init();
+    if let Some(table) = objective.sparse_table() {
+        let group = ParamGroup::from_path(&table.path);
+        let adamw = adamw.build();
+        optimizer = optimizer.with_group(group, LazyAdamW { adamw, table }, None);
+    }
     let mut scheduler = scheduler(config, rates)?;
     let mut outcome = Outcome {
         steps: 0,

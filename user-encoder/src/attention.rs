@@ -1,11 +1,15 @@
 //! Self-attention over slots, whole rows at once or the newest slots after a kept state.
 
-use crate::constant;
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, Device, Tensor, TensorData, assert_shape};
+use burn::tensor::{Device, Tensor, TensorData, assert_shape};
 use serde::{Deserialize, Serialize};
+
+use crate::constant;
+use crate::rows::{is_on_host, softmax_seen};
 
 /// What an event sees of its history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,14 +24,8 @@ pub enum AttentionKind {
 }
 
 impl AttentionKind {
-    /// `true` where a slot does not see another, for rows that hold histories of these lengths
-    /// and then padding: `[1, 1, slots, slots]` where all rows are alike, else one mask per row.
-    pub(crate) fn mask_attn(
-        self,
-        rows: &[Vec<usize>],
-        slots: usize,
-        device: &Device,
-    ) -> Tensor<4, Bool> {
+    /// What each slot sees, in rows that hold histories of these lengths and then padding.
+    pub(crate) fn seen(self, rows: &[Vec<usize>], slots: usize) -> Seen {
         let is_shared = rows.iter().any(|row| row.len() > 1);
         // Padding comes last, so that causality alone keeps it out of a history.
         let alone = [Vec::new()];
@@ -35,45 +33,103 @@ impl AttentionKind {
             Self::Causal if !is_shared => &alone,
             _ => rows,
         };
-        let mut mask = Vec::with_capacity(rows.len() * slots * slots);
+        let mut ranges = Vec::with_capacity(rows.len() * slots);
         for row in rows {
             let n_events: usize = row.iter().sum();
             let mut begin = 0;
             // Padding is a history of its own: it has to see something, and nobody reads it.
             for n in row.iter().copied().chain([slots - n_events]) {
                 let end = begin + n;
-                for query in begin..end {
-                    let last = match self {
-                        Self::Causal => query,
-                        Self::Bidirectional => end - 1,
-                    };
-                    mask.extend((0..slots).map(|key| key < begin || key > last));
-                }
+                ranges.extend((begin..end).map(|query| match self {
+                    Self::Causal => begin..query + 1,
+                    Self::Bidirectional => begin..end,
+                }));
                 begin = end;
             }
         }
-        let mask = TensorData::new(mask, [rows.len(), 1, slots, slots]);
-        Tensor::from_data(mask, &constant(device))
+        Seen {
+            ranges,
+            n_queries: slots,
+            n_keys: slots,
+        }
+    }
+}
+
+/// The keys that each query sees: one run of them, and at least itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// Of all queries of each row, or of one row if all are alike.
+    ranges: Vec<Range<usize>>,
+    n_queries: usize,
+    n_keys: usize,
+}
+
+impl Seen {
+    /// Slots `from..to` see those before them and themselves.
+    pub(crate) fn causal(from: usize, to: usize) -> Self {
+        Self {
+            ranges: (from..to).map(|query| 0..query + 1).collect(),
+            n_queries: to - from,
+            n_keys: to,
+        }
+    }
+
+    /// What hides the rest where it is added to the scores, broadcast over heads:
+    /// `[1 or rows, 1, queries, keys]`.
+    fn bias(&self, device: &Device) -> Tensor<4> {
+        let shape = [
+            self.ranges.len() / self.n_queries,
+            1,
+            self.n_queries,
+            self.n_keys,
+        ];
+        // Infinite, because the exponential of a merely large number is slow to underflow.
+        let mut bias = vec![f32::NEG_INFINITY; self.ranges.len() * self.n_keys];
+        for (row, seen) in bias.chunks_mut(self.n_keys).zip(&self.ranges) {
+            row[seen.clone()].fill(0.0);
+        }
+        Tensor::from_data(TensorData::new(bias, shape), &constant(device))
+    }
+
+    /// What the query sees whose scores are row `at` of `[rows * heads * queries, keys]`.
+    fn of_row(&self, at: usize, n_heads: usize) -> Range<usize> {
+        let (row, query) = (at / (n_heads * self.n_queries), at % self.n_queries);
+        let at = row * self.n_queries + query;
+        // One row stands for all.
+        self.ranges[at % self.ranges.len()].clone()
     }
 }
 
 /// What all blocks of one pass share: who sees whom, and where each slot stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
-    /// Added to the scores, broadcast over heads: `[1 or rows, 1, queries, keys]`.
-    pub(crate) bias: Tensor<4>,
+    seen: Seen,
+    /// The same as a tensor.
+    bias: Tensor<4>,
     /// Rotation of queries and keys, where positions are rotary.
     pub(crate) rotation: Option<Rotation>,
 }
 
 impl Span {
-    /// `mask_attn`: `true` where a query does not see a key. Every query sees one: itself.
-    pub(crate) fn new(mask_attn: Tensor<4, Bool>, rotation: Option<Rotation>) -> Self {
-        let bias = Tensor::zeros(mask_attn.dims(), &mask_attn.device());
+    /// Of slots on that device.
+    pub(crate) fn new(seen: Seen, rotation: Option<Rotation>, device: &Device) -> Self {
         Self {
-            // Infinite, because the exponential of a merely large number is slow to underflow.
-            bias: bias.mask_fill(mask_attn, f32::NEG_INFINITY),
+            bias: seen.bias(device),
+            seen,
             rotation,
+        }
+    }
+
+    /// The share that each query gives to each key.
+    ///
+    /// # Shapes
+    ///
+    /// - scores, output: `[rows, heads, queries, keys]`
+    fn weights(&self, scores: Tensor<4>) -> Tensor<4> {
+        let [_, n_heads, _, _] = scores.dims();
+        match is_on_host(&scores) {
+            true => softmax_seen(scores, |at| self.seen.of_row(at, n_heads)),
+            false => softmax(scores + self.bias.clone(), 3),
         }
     }
 }
@@ -170,24 +226,28 @@ impl SelfAttention {
         let d_head = d_model / self.n_heads;
         let all = self.query_key_value.forward(x);
         let part = |at: usize| {
-            all.clone()
-                .slice([0..rows, 0..slots, at * d_model..(at + 1) * d_model])
-                .reshape([rows, slots, self.n_heads, d_head])
+            let columns = at * d_model..(at + 1) * d_model;
+            all.clone().slice([0..rows, 0..slots, columns])
+        };
+        let heads = |x: Tensor<3>| {
+            x.reshape([rows, slots, self.n_heads, d_head])
                 .swap_dims(1, 2)
         };
-        let [mut query, mut key] = [part(0), part(1)];
+        // Scaled before heads are apart, while its rows are whole.
+        let mut query = heads(part(0) * (d_head as f32).powf(-0.5));
+        let mut key = heads(part(1));
         if let Some(rotation) = &span.rotation {
             query = rotation.forward(query);
             key = rotation.forward(key);
         }
-        [query * (d_head as f32).powf(-0.5), key, part(2)]
+        [query, key, heads(part(2))]
     }
 
     fn attend(&self, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, span: &Span) -> Tensor<3> {
         let [rows, n_heads, slots, d_head] = query.dims();
-        let scores = query.matmul(key.swap_dims(2, 3)) + span.bias.clone();
+        let scores = query.matmul(key.swap_dims(2, 3));
         assert_shape!(scores, [rows, n_heads, slots, _]);
-        let attended = softmax(scores, 3).matmul(value);
+        let attended = span.weights(scores).matmul(value);
         let attended = attended
             .swap_dims(1, 2)
             .reshape([rows, slots, n_heads * d_head]);

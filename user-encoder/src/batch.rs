@@ -1,5 +1,7 @@
 //! What the encoder reads.
 
+use std::ops::Range;
+
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, assert_shape};
 
 /// The id of a value that is not there.
@@ -58,6 +60,19 @@ impl EventBatch {
     /// The device the ids are on.
     pub fn device(&self) -> Device {
         self.modalities[0].device()
+    }
+
+    /// Some of its rows, as long as the longest history among them.
+    pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
+        let lengths = self.lengths[rows.clone()].to_vec();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let modalities = self.modalities.iter();
+        Self {
+            modalities: modalities
+                .map(|ids| ids.clone().slice([rows.clone(), 0..longest]))
+                .collect(),
+            lengths,
+        }
     }
 
     /// `[batch, length]`, `true` at padding; `None` if no row has any.

@@ -167,7 +167,7 @@ impl DualEncoder {
             "a history of {length} events does not fit an encoder of `max_length` = {max_length}"
         );
         let rows: Vec<Vec<usize>> = events.lengths.iter().map(|&n| vec![n]).collect();
-        let span = Span::new(self.attention.mask_attn(&rows, length, &device), None);
+        let span = Span::new(self.attention.seen(&rows, length), None, &device);
         let positions = self.positions.val().select(0, ages(events));
         let positions = positions.reshape([batch, length, d_model]);
         let modalities = self.modalities.iter().zip(&self.sequences);
@@ -185,7 +185,7 @@ impl DualEncoder {
         let slots = Tensor::cat(vec![queries, joined], 1);
         let rows: Vec<Vec<usize>> = rows.iter().map(|row| vec![n_embeddings + row[0]]).collect();
         let all = AttentionKind::Bidirectional;
-        let span = Span::new(all.mask_attn(&rows, n_embeddings + length, &device), None);
+        let span = Span::new(all.seen(&rows, n_embeddings + length), None, &device);
         let read = |hidden, block: &EncoderBlock| block.forward(hidden, &span);
         let hidden = self.blocks.iter().fold(slots, read);
         self.norm.forward(hidden.narrow(1, 0, n_embeddings))

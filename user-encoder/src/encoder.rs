@@ -6,12 +6,17 @@ use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
 use serde::{Deserialize, Serialize};
 
-use crate::attention::{AttentionKind, AttentionState, Rotation, Span};
+use crate::attention::{AttentionKind, AttentionState, Rotation, Seen, Span};
 use crate::batch::{EventBatch, PackedEvents};
 use crate::block::{BlockConfig, EncoderBlock, FeedForwardKind, Norm, NormKind};
 use crate::constant;
 use crate::embedding::{EventEmbedding, ModalityConfig, trained};
 use crate::noise::Dropout;
+use crate::rows::is_host;
+
+/// Histories that are read at once in the host's memory where nothing is trained: their attention
+/// stays in the cache, and none is padded to the longest of a large batch.
+const AT_ONCE: usize = 4;
 
 /// How the encoder knows the order of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,8 +242,8 @@ impl UserEncoder {
             None => slots,
         };
         let rows: Vec<Vec<usize>> = events.lengths.iter().map(|&n| vec![n + 1]).collect();
-        let mask_attn = self.attention.mask_attn(&rows, n_slots, &device);
-        let span = Span::new(mask_attn, self.rotation(0, n_slots, &device));
+        let seen = self.attention.seen(&rows, n_slots);
+        let span = Span::new(seen, self.rotation(0, n_slots, &device), &device);
         self.read(slots, &span)
     }
 
@@ -277,6 +282,17 @@ impl UserEncoder {
     ///
     /// - output: `[batch, d_model]`
     pub fn last_hidden(&self, events: &EventBatch) -> Tensor<2> {
+        let device = self.device();
+        if events.batch() <= AT_ONCE || device.is_autodiff() || !is_host(&device) {
+            return self.last_hidden_at_once(events);
+        }
+        let starts = (0..events.batch()).step_by(AT_ONCE);
+        let parts = starts.map(|at| events.rows(at..events.batch().min(at + AT_ONCE)));
+        let hidden = parts.map(|events| self.last_hidden_at_once(&events));
+        Tensor::cat(hidden.collect(), 0)
+    }
+
+    fn last_hidden_at_once(&self, events: &EventBatch) -> Tensor<2> {
         let hidden = self.forward(events);
         let [batch, slots, d_model] = hidden.dims();
         // With BOS in slot 0, the last of n events stands in slot n; without, the mask does.
@@ -350,8 +366,8 @@ impl UserEncoder {
             let vectors = table.val().select(0, indices(at, &device));
             slots = slots + vectors.reshape([rows, length, d_model]);
         }
-        let mask_attn = self.attention.mask_attn(&events.rows, length, &device);
-        let span = Span::new(mask_attn, self.rotation(0, length, &device));
+        let seen = self.attention.seen(&events.rows, length);
+        let span = Span::new(seen, self.rotation(0, length, &device), &device);
         self.read(slots, &span).reshape([rows * length, d_model])
     }
 
@@ -440,12 +456,8 @@ impl UserEncoder {
             Some(positions) => slots + positions.val().slice(from..to).unsqueeze::<3>(),
             None => slots,
         };
-        let later: Vec<bool> = (from..to)
-            .flat_map(|query| (0..to).map(move |key| key > query))
-            .collect();
-        let later = TensorData::new(later, [1, 1, new, to]);
-        let mask_attn = Tensor::from_data(later, &constant(&device));
-        let span = Span::new(mask_attn, self.rotation(from, to, &device));
+        let seen = Seen::causal(from, to);
+        let span = Span::new(seen, self.rotation(from, to, &device), &device);
         for (block, kept) in self.blocks.iter().zip(&mut state.blocks) {
             hidden = block.forward_next(hidden, &span, kept);
         }

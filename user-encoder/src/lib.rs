@@ -38,8 +38,10 @@ mod block;
 mod dual;
 mod embedding;
 mod encoder;
+mod item_rows;
 mod noise;
 mod objective;
+mod rows;
 mod sampler;
 mod softmax;
 
@@ -49,8 +51,9 @@ pub use block::{EncoderBlock, FeedForward, FeedForwardKind, Norm, NormKind};
 pub use dual::{DualEncoder, DualEncoderConfig};
 pub use embedding::{EventEmbedding, FrozenModality, Modality, ModalityConfig};
 pub use encoder::{EncoderState, Positions, Similarity, UserEncoder, UserEncoderConfig};
+pub use item_rows::ItemRows;
 pub use noise::{Dropout, seed_dropout};
-pub use objective::{EncoderTask, ItemLoss, NextEventLoss, NextEventObjective};
+pub use objective::{Draws, EncoderTask, ItemLoss, NextEventLoss, NextEventObjective};
 pub use sampler::NegativeSampler;
 pub use softmax::softmax_cross_entropy;
 

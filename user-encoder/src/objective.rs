@@ -2,7 +2,7 @@
 //! events are predicted from both sides.
 
 use burn::tensor::activation::{log_sigmoid, log_softmax};
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{EventBatch, PADDING, PackedEvents};
@@ -111,14 +111,73 @@ impl UserEncoder {
     }
 }
 
+/// What a loss draws: which events are masked, and the items that targets are told from.
+#[derive(Clone, Debug)]
+pub struct Draws {
+    /// Positions of the events that are masked, row by row; `None` where the next are predicted.
+    masked: Option<Vec<usize>>,
+    /// Ids of items.
+    pub(crate) negatives: Vec<u32>,
+    /// How often each of them is expected, as a logarithm: what a sampled softmax takes off its
+    /// logit.
+    log_expected: Vec<f32>,
+}
+
 impl NextEventObjective {
-    /// The loss over packed histories; see [`UserEncoder::next_event_loss`]. Masks are drawn from
-    /// this thread's noise ([`seed_dropout`](crate::seed_dropout)).
+    /// The loss over packed histories; see [`UserEncoder::next_event_loss`]. What it
+    /// [draws](Self::draw) is drawn here.
     ///
     /// # Panics
     ///
     /// Panics if the encoder's attention is not the task's.
     pub fn loss(&self, encoder: &UserEncoder, events: &PackedEvents) -> NextEventLoss {
+        self.loss_of(encoder, events, &self.draw(events))
+    }
+
+    /// Draw what the loss over these histories needs, from this thread's noise
+    /// ([`seed_dropout`](crate::seed_dropout)).
+    pub fn draw(&self, events: &PackedEvents) -> Draws {
+        let masked = match self.task {
+            EncoderTask::NextEvent => None,
+            EncoderTask::Masked {
+                probability,
+                last_only,
+            } => Some(draw_masked(events, probability, last_only)),
+        };
+        let n_predicted = masked.as_ref().map_or(events.n_events(), Vec::len);
+        let negatives = self.sampler.draw(match self.item {
+            ItemLoss::SampledSoftmax { negatives } => negatives,
+            ItemLoss::BinaryCrossEntropy { negatives, .. } if negatives <= OWN => {
+                n_predicted * negatives
+            }
+            ItemLoss::BinaryCrossEntropy { negatives, .. } => negatives,
+            ItemLoss::Softmax { .. } | ItemLoss::InBatchSoftmax { .. } => 0,
+        });
+        Draws {
+            log_expected: self.sampler.log_expected(&negatives),
+            masked,
+            negatives,
+        }
+    }
+
+    /// Number of events that are predicted, by modality: those that have it.
+    pub fn n_predicted(&self, events: &PackedEvents, draws: &Draws) -> Vec<usize> {
+        let predicted = draws.predicted(events);
+        let known = |modality| rows_with_values(&targets(events, modality, &predicted)).len();
+        (0..events.modalities.len()).map(known).collect()
+    }
+
+    /// The [`loss`](Self::loss), by what was [drawn](Self::draw) for these histories.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the encoder's attention is not the task's.
+    pub fn loss_of(
+        &self,
+        encoder: &UserEncoder,
+        events: &PackedEvents,
+        draws: &Draws,
+    ) -> NextEventLoss {
         if events.n_events() == 0 {
             // Of no event, and yet of this encoder: it can be followed backward.
             let nothing = encoder.nothing();
@@ -127,18 +186,11 @@ impl NextEventObjective {
                 total: nothing,
             };
         }
-        let (hidden, predicted) = match self.task {
-            EncoderTask::NextEvent => (encoder.predicting(events), events.real()),
-            EncoderTask::Masked {
-                probability,
-                last_only,
-            } => {
-                let masked = draw_masked(events, probability, last_only);
-                (encoder.unmasking(events, &masked), Some(masked))
-            }
+        let hidden = match &draws.masked {
+            None => encoder.predicting(events),
+            Some(masked) => encoder.unmasking(events, masked),
         };
-        let predicted =
-            predicted.map(|predicted| indices(predicted.iter().copied(), &events.device()));
+        let predicted = draws.predicted(events);
         let hidden = match &predicted {
             Some(predicted) => hidden.select(0, predicted.clone()),
             None => hidden,
@@ -149,7 +201,7 @@ impl NextEventObjective {
                 continue;
             }
             let targets = targets(events, modality, &predicted);
-            let loss = self.modality_loss(encoder, hidden.clone(), targets, modality);
+            let loss = self.modality_loss(encoder, hidden.clone(), targets, modality, draws);
             let loss = loss * events.shares[modality];
             let weighted = loss.clone() * weight;
             by_modality.push(loss);
@@ -171,6 +223,7 @@ impl NextEventObjective {
         hidden: Tensor<2>,
         targets: Tensor<2, Int>,
         modality: usize,
+        draws: &Draws,
     ) -> Tensor<1> {
         let (hidden, targets) = with_values(hidden, targets);
         let Some(hidden) = hidden else {
@@ -178,8 +231,8 @@ impl NextEventObjective {
         };
         let (queries, table) = encoder.head(hidden, modality);
         match self.item {
-            ItemLoss::SampledSoftmax { negatives } if modality == 0 => {
-                self.sampled_softmax(queries, table, targets, negatives)
+            ItemLoss::SampledSoftmax { .. } if modality == 0 => {
+                sampled_softmax(queries, table, targets, draws)
             }
             ItemLoss::InBatchSoftmax { log_q } if modality == 0 => {
                 let [n, _] = targets.dims();
@@ -191,7 +244,8 @@ impl NextEventObjective {
                 negatives,
                 calibration,
             } if modality == 0 => {
-                self.binary_cross_entropy(queries, table, targets, negatives, calibration)
+                let power = self.positive_power(negatives, calibration);
+                binary_cross_entropy(queries, table, targets, negatives, power, draws)
             }
             ItemLoss::Softmax { label_smoothing } if modality == 0 => {
                 softmax_cross_entropy(queries, table, targets, label_smoothing)
@@ -200,57 +254,72 @@ impl NextEventObjective {
         }
     }
 
-    fn sampled_softmax(
-        &self,
-        queries: Tensor<2>,
-        table: Tensor<2>,
-        targets: Tensor<2, Int>,
-        negatives: usize,
-    ) -> Tensor<1> {
-        let device = queries.device();
-        let drawn = self.sampler.draw(negatives);
-        let log_expected = self.sampler.log_expected(&drawn, &device);
-        let drawn = indices(drawn.iter().map(|&id| id as usize), &device);
-        let hits = targets.clone().equal(drawn.clone().unsqueeze_dim(0));
-        let target = score(queries.clone(), table.clone(), targets);
-        let others = queries.matmul(table.select(0, drawn).transpose()) - log_expected;
-        against_others(target, others, hits)
+    /// gSASRec, equation 12: the power of the positive probability.
+    fn positive_power(&self, negatives: usize, calibration: f64) -> f64 {
+        let rate = negatives as f64 / (self.sampler.vocab_size() as f64 - 1.0);
+        rate * (calibration * (1.0 - 1.0 / rate) + 1.0 / rate)
     }
+}
 
-    fn drawn(&self, n: usize) -> impl Iterator<Item = usize> {
-        self.sampler.draw(n).into_iter().map(|id| id as usize)
-    }
+/// Negatives up to this many are drawn for each event by itself.
+const OWN: usize = 8;
 
-    fn binary_cross_entropy(
-        &self,
-        queries: Tensor<2>,
-        table: Tensor<2>,
-        targets: Tensor<2, Int>,
-        negatives: usize,
-        calibration: f64,
-    ) -> Tensor<1> {
-        const OWN: usize = 8;
-        let ([n, d], device) = (queries.dims(), queries.device());
-        let [vocab_size, _] = table.dims();
-        let target = score(queries.clone(), table.clone(), targets.clone());
-        let (others, hits) = if negatives <= OWN {
-            let drawn = indices(self.drawn(n * negatives), &device);
-            let rows = table.select(0, drawn.clone()).reshape([n, negatives, d]);
-            let scores = (rows * queries.unsqueeze_dim(1))
-                .sum_dim(2)
-                .squeeze_dim::<2>(2);
-            (scores, drawn.reshape([n, negatives]).equal(targets))
-        } else {
-            let drawn = indices(self.drawn(negatives), &device);
-            let scores = queries.matmul(table.select(0, drawn.clone()).transpose());
-            (scores, targets.equal(drawn.unsqueeze_dim(0)))
+impl Draws {
+    /// Positions of the events that are predicted; `None` if all positions are.
+    fn predicted(&self, events: &PackedEvents) -> Option<Tensor<1, Int>> {
+        let predicted = match &self.masked {
+            None => events.real(),
+            Some(masked) => Some(masked.clone()),
         };
-        // gSASRec, equation 12: the power of the positive probability.
-        let rate = negatives as f64 / (vocab_size as f64 - 1.0);
-        let power = rate * (calibration * (1.0 - 1.0 / rate) + 1.0 / rate);
-        let others = log_sigmoid(-others).mask_fill(hits, 0.0);
-        -(log_sigmoid(target) * power + others.sum_dim(1)).mean() / (1 + negatives) as f64
+        predicted.map(|at| indices(at.into_iter(), &events.device()))
     }
+
+    /// The first `n` negatives.
+    fn negatives(&self, n: usize, device: &Device) -> Tensor<1, Int> {
+        indices(self.negatives[..n].iter().map(|&id| id as usize), device)
+    }
+}
+
+fn sampled_softmax(
+    queries: Tensor<2>,
+    table: Tensor<2>,
+    targets: Tensor<2, Int>,
+    draws: &Draws,
+) -> Tensor<1> {
+    let (n, device) = (draws.negatives.len(), queries.device());
+    let drawn = draws.negatives(n, &device);
+    let log_expected = TensorData::new(draws.log_expected.clone(), [1, n]);
+    let log_expected = Tensor::<2>::from_data(log_expected, &constant(&device));
+    let hits = targets.clone().equal(drawn.clone().unsqueeze_dim(0));
+    let target = score(queries.clone(), table.clone(), targets);
+    let others = queries.matmul(table.select(0, drawn).transpose()) - log_expected;
+    against_others(target, others, hits)
+}
+
+fn binary_cross_entropy(
+    queries: Tensor<2>,
+    table: Tensor<2>,
+    targets: Tensor<2, Int>,
+    negatives: usize,
+    power: f64,
+    draws: &Draws,
+) -> Tensor<1> {
+    let ([n, d], device) = (queries.dims(), queries.device());
+    let target = score(queries.clone(), table.clone(), targets.clone());
+    let (others, hits) = if negatives <= OWN {
+        let drawn = draws.negatives(n * negatives, &device);
+        let rows = table.select(0, drawn.clone()).reshape([n, negatives, d]);
+        let scores = (rows * queries.unsqueeze_dim(1))
+            .sum_dim(2)
+            .squeeze_dim::<2>(2);
+        (scores, drawn.reshape([n, negatives]).equal(targets))
+    } else {
+        let drawn = draws.negatives(negatives, &device);
+        let scores = queries.matmul(table.select(0, drawn.clone()).transpose());
+        (scores, targets.equal(drawn.unsqueeze_dim(0)))
+    };
+    let others = log_sigmoid(-others).mask_fill(hits, 0.0);
+    -(log_sigmoid(target) * power + others.sum_dim(1)).mean() / (1 + negatives) as f64
 }
 
 /// Cross-entropy of each row's own target against those of other rows, but for the same item.
@@ -270,7 +339,8 @@ pub(crate) fn in_batch_softmax(
         None => scores,
         Some(sampler) => {
             let ids: Vec<u32> = items.to_data().iter::<u32>().collect();
-            scores - sampler.log_expected(&ids, &device)
+            let log_expected = TensorData::new(sampler.log_expected(&ids), [1, n]);
+            scores - Tensor::from_data(log_expected, &constant(&device))
         }
     };
     against_others(target, others, items.clone().equal(items.transpose()))
@@ -329,22 +399,28 @@ fn targets(
     }
 }
 
-/// The rows whose targets have a value at all; `None` if no row does.
-fn with_values(hidden: Tensor<2>, targets: Tensor<2, Int>) -> (Option<Tensor<2>>, Tensor<2, Int>) {
+/// The rows whose targets have a value at all.
+fn rows_with_values(targets: &Tensor<2, Int>) -> Vec<usize> {
     let [n, values] = targets.dims();
-    let known: Vec<i64> = targets.to_data().iter::<i64>().collect();
+    let ids: Vec<i64> = targets.to_data().iter::<i64>().collect();
     let padding = i64::from(PADDING);
     let is_known = |row: &[i64]| row.iter().any(|&id| id != padding);
-    let known: Vec<usize> = (0..n)
-        .filter(|&at| is_known(&known[at * values..(at + 1) * values]))
-        .collect();
+    (0..n)
+        .filter(|&at| is_known(&ids[at * values..(at + 1) * values]))
+        .collect()
+}
+
+/// The rows whose targets have a value at all; `None` if no row does.
+fn with_values(hidden: Tensor<2>, targets: Tensor<2, Int>) -> (Option<Tensor<2>>, Tensor<2, Int>) {
+    let [n, _] = targets.dims();
+    let known = rows_with_values(&targets);
     if known.len() == n {
         return (Some(hidden), targets);
     }
     if known.is_empty() {
         return (None, targets);
     }
-    let known = indices(known.iter().copied(), &hidden.device());
+    let known = indices(known.into_iter(), &hidden.device());
     (
         Some(hidden.select(0, known.clone())),
         targets.select(0, known),

@@ -1,9 +1,6 @@
 //! Where negatives come from.
 
-use burn::tensor::{Device, Tensor, TensorData};
-
 use crate::batch::UNKNOWN;
-use crate::constant;
 use crate::noise::uniform;
 
 /// Draws items as negatives, by a probability that is known.
@@ -57,13 +54,16 @@ impl NegativeSampler {
             .collect()
     }
 
-    /// Logarithm of how often each of these ids is expected among as many draws as they are:
-    /// `[1, n]`.
-    pub(crate) fn log_expected(&self, ids: &[u32], device: &Device) -> Tensor<2> {
+    /// Logarithm of how often each of these ids is expected among as many draws as they are.
+    pub(crate) fn log_expected(&self, ids: &[u32]) -> Vec<f32> {
         let n = ids.len();
         let expected = |&id: &u32| (n as f64 * self.probability(id)).ln() as f32;
-        let expected: Vec<f32> = ids.iter().map(expected).collect();
-        Tensor::from_data(TensorData::new(expected, [1, n]), &constant(device))
+        ids.iter().map(expected).collect()
+    }
+
+    /// Number of ids, padding and unknown included.
+    pub(crate) fn vocab_size(&self) -> usize {
+        self.cumulative.len() + FIRST_ITEM as usize
     }
 
     /// Probability of an id in one draw.

@@ -1,11 +1,18 @@
 //! Softmax cross-entropy over a large table that never holds positions × items.
 
+use std::ops::Range;
+
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use crate::batch::PADDING;
+use crate::rows::softmax_rows;
 
 /// Elements of one tile of logits: 2 MiB, which stays in a core's cache between its operations.
 const TILE: usize = 1 << 19;
+/// Rows of a tile at least: for fewer, reading the table costs more than the tile.
+const LEAST_ROWS: usize = 384;
+/// Elements of a tile of some items, whose rows are all that there are.
+const WIDE_TILE: usize = 1 << 21;
 /// Rows of the table that one tile spans at most. A larger table is read twice, first for the
 /// normaliser; a smaller one once.
 const WIDEST: usize = 1 << 15;
@@ -90,7 +97,7 @@ impl Tiled {
     fn by_rows(&self, trains: bool) -> (Tensor<1>, Slopes) {
         let [n, _] = self.q.dims();
         let [vocab_size, _] = self.e.dims();
-        let height = (TILE / vocab_size).max(16);
+        let height = (TILE / vocab_size).max(LEAST_ROWS);
         let mut loss = Tensor::zeros([1], &self.q.device());
         let (mut dq, mut de) = (Vec::new(), None);
         for from in (0..n).step_by(height) {
@@ -101,15 +108,12 @@ impl Tiled {
             let logits = q.clone().matmul(self.e.clone().transpose());
             let hit = (logits.clone().gather(1, targets.clone()) * weights.clone()).sum_dim(1);
             let mean = (self.smoothing > 0.0).then(|| logits.clone().mean_dim(1));
-            let most = logits.clone().max_dim(1);
-            let exp = (logits - most.clone()).exp();
-            let sum = exp.clone().sum_dim(1);
-            loss = loss + (sum.clone().log() + most - self.expected(hit, mean)).sum();
+            let (p, normaliser) = softmax_rows(logits);
+            loss = loss + (normaliser - self.expected(hit, mean)).sum();
             if trains {
-                let p = exp * (sum * n as f32).recip();
                 let slopes = self.minus_targets(p, targets, weights);
-                dq.push(slopes.clone().matmul(self.e.clone()));
-                let part = slopes.transpose().matmul(q);
+                dq.push(slopes.clone().matmul(self.e.clone()) / n as f32);
+                let part = slopes.transpose().matmul(q / n as f32);
                 de = Some(match de {
                     Some(all) => all + part,
                     None => part,
@@ -123,67 +127,52 @@ impl Tiled {
     fn by_items(&self, trains: bool) -> (Tensor<1>, Slopes) {
         let [n, d] = self.q.dims();
         let [vocab_size, _] = self.e.dims();
-        let device = self.q.device();
-        let width = (16 * TILE / n).clamp(256, WIDEST);
+        let width = (WIDE_TILE / n).clamp(256, WIDEST);
         let tiles = || {
-            (0..vocab_size)
-                .step_by(width)
-                .map(|at| at..vocab_size.min(at + width))
+            let starts = (0..vocab_size).step_by(width);
+            starts.map(|at| at..vocab_size.min(at + width))
         };
-        let logits = |items: &std::ops::Range<usize>| {
-            let e = self.e.clone().slice(items.clone());
-            (self.q.clone().matmul(e.clone().transpose()), e)
-        };
-        let mut most = Tensor::<2>::full([n, 1], f32::MIN, &device);
-        let mut sum = Tensor::<2>::zeros([n, 1], &device);
-        let mut total = Tensor::<2>::zeros([n, 1], &device);
-        for items in tiles() {
-            let (logits, _) = logits(&items);
-            if self.smoothing > 0.0 {
-                total = total + logits.clone().sum_dim(1);
-            }
-            let higher = most.clone().max_pair(logits.clone().max_dim(1));
-            sum = sum * (most - higher.clone()).exp() + (logits - higher.clone()).exp().sum_dim(1);
-            most = higher;
-        }
+        let rows = |items: &Range<usize>| self.e.clone().slice(items.clone());
+        let softmax = |e: Tensor<2>| softmax_rows(self.q.clone().matmul(e.transpose()));
+        let normaliser = tiles().map(|items| softmax(rows(&items)).1).reduce(log_add);
+        let normaliser = normaliser.expect("a table has rows");
+
         let [_, values] = self.targets.dims();
-        let rows = self
-            .e
-            .clone()
-            .select(0, self.targets.clone().reshape([n * values]));
-        let hit = (rows.reshape([n, values, d]) * self.q.clone().unsqueeze_dim(1)).sum_dim(2);
+        let targets = self.targets.clone().reshape([n * values]);
+        let of_targets = self.e.clone().select(0, targets.clone());
+        let of_targets = of_targets.reshape([n, values, d]);
+        let hit = (of_targets.clone() * self.q.clone().unsqueeze_dim(1)).sum_dim(2);
         let hit = (hit.squeeze_dim::<2>(2) * self.weights.clone()).sum_dim(1);
-        let mean = (self.smoothing > 0.0).then(|| total / vocab_size as f32);
-        let normaliser = sum.log() + most;
+        // The mean logit of all items is that of their mean.
+        let smoothed = (self.smoothing > 0.0).then(|| self.e.clone().mean_dim(0));
+        let mean = smoothed
+            .clone()
+            .map(|e| self.q.clone().matmul(e.transpose()));
         let loss = (normaliser.clone() - self.expected(hit, mean)).sum() / n as f32;
         if !trains {
             return (loss, None);
         }
-        let scale = (n as f32).recip();
-        let mut dq = Tensor::zeros([n, d], &device);
-        let mut de = Vec::new();
+        let (mut dq, mut de) = (self.q.zeros_like(), self.e.zeros_like());
         for items in tiles() {
-            let (logits, e) = logits(&items);
-            let p = (logits - normaliser.clone()).exp() * scale;
-            let p = p - self.smoothing as f32 * scale / vocab_size as f32;
-            dq = dq + p.clone().matmul(e);
-            de.push(p.transpose().matmul(self.q.clone()));
+            let e = rows(&items);
+            let (p, of_tile) = softmax(e.clone());
+            // What part of all the tile is: a factor of rows, cheaper on the products' sides.
+            let part = (of_tile - normaliser.clone()).exp() / n as f32;
+            let q = self.q.clone() * part.clone();
+            de = de.slice_assign(items, p.clone().transpose().matmul(q));
+            dq = dq + p.matmul(e) * part;
+        }
+        if let Some(e) = smoothed {
+            let share = self.smoothing / n as f64;
+            dq = dq - e * share;
+            de = de - self.q.clone().sum_dim(0) * (share / vocab_size as f64);
         }
         // The targets' part has a row per target, not a matrix per tile.
-        let share = self.weights.clone() * (-scale * (1.0 - self.smoothing as f32));
-        let rows = self
-            .e
-            .clone()
-            .select(0, self.targets.clone().reshape([n * values]));
-        let rows = rows.reshape([n, values, d]) * share.clone().unsqueeze_dim::<3>(2);
-        dq = dq + rows.sum_dim(1).squeeze_dim::<2>(1);
-        let parts = self.q.clone().unsqueeze_dim::<3>(1) * share.unsqueeze_dim::<3>(2);
-        let de = Tensor::cat(de, 0).select_assign(
-            0,
-            self.targets.clone().reshape([n * values]),
-            parts.reshape([n * values, d]),
-            IndexingUpdateOp::Add,
-        );
+        let share = self.weights.clone() * ((self.smoothing - 1.0) / n as f64);
+        let share = share.unsqueeze_dim::<3>(2);
+        dq = dq + (of_targets * share.clone()).sum_dim(1).squeeze_dim::<2>(1);
+        let parts = (self.q.clone().unsqueeze_dim::<3>(1) * share).reshape([n * values, d]);
+        let de = de.select_assign(0, targets, parts, IndexingUpdateOp::Add);
         (loss, Some((dq, de)))
     }
 
@@ -195,22 +184,31 @@ impl Tiled {
         }
     }
 
-    /// `p − t`, both over n.
+    /// `p − t`.
     fn minus_targets(
         &self,
         p: Tensor<2>,
         targets: Tensor<2, Int>,
         weights: Tensor<2>,
     ) -> Tensor<2> {
-        let scale = (self.q.dims()[0] as f64).recip();
         let [_, vocab_size] = p.dims();
         let p = match self.smoothing > 0.0 {
-            true => p - self.smoothing * scale / vocab_size as f64,
+            true => p - self.smoothing / vocab_size as f64,
             false => p,
         };
-        let share = weights * (-scale * (1.0 - self.smoothing));
-        p.scatter(1, targets, share, IndexingUpdateOp::Add)
+        p.scatter(
+            1,
+            targets,
+            weights * (self.smoothing - 1.0),
+            IndexingUpdateOp::Add,
+        )
     }
+}
+
+/// `log(e^a + e^b)`.
+fn log_add(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    let most = a.clone().max_pair(b.clone());
+    ((a - most.clone()).exp() + (b - most.clone()).exp()).log() + most
 }
 
 #[cfg(test)]

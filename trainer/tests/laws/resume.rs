@@ -60,6 +60,22 @@ fn pretraining_n_steps_equals_half_of_them_a_stop_and_the_rest() {
 }
 
 #[test]
+fn pretraining_the_rows_that_are_read_resumes_bit_for_bit() {
+    let _alone = toy::alone();
+    let config = toy::config(&[
+        "objective.item_loss={ sampled-softmax = { negatives = 3 } }",
+        "objective.sparse_rows=true",
+        "objective.workers=2",
+        "pretraining.batch_size=2",
+    ]);
+    let prepared = toy::prepared(&config);
+    assert_a_stop_changes_nothing(10, &[5, 1], &mut |session| {
+        let (encoder, outcome) = pretrain(&prepared, &config, &Device::flex(), session).unwrap();
+        (toy::parameters(&encoder), outcome)
+    });
+}
+
+#[test]
 fn pretraining_a_bidirectional_or_a_dual_encoder_resumes_bit_for_bit() {
     let _alone = toy::alone();
     let masked = toy::config(&[
