@@ -20,7 +20,7 @@ use crate::Error;
 /// Every key has to be in the file (a default cannot drift under an old experiment), and a key
 /// that does not exist is refused with its path. Keys that came later may be left out, and then mean
 /// what was done before there was a choice: `data.min_history`, `data.read`, `data.split`,
-/// `tuning.encoder`, `prompts.text_events`. The sections of the language model (`llm`,
+/// `tuning.encoder`, `prompts.text_events`, `objective.sparse_rows`. The sections of the language model (`llm`,
 /// `fusion`, `tuning`, `prompts`, and `perceiver` if wanted) may be left out together: the run then
 /// is about the encoder alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
