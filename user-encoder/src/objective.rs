@@ -677,10 +677,10 @@ mod tests {
         let rows: Vec<&[i64]> = rows.iter().map(|row| &row[..]).collect();
         let batch: PackedEvents = events(&rows, 6, &device).into();
         let mut optimizer: ModuleOptimizer = AdamWConfig::new().init();
-        for _ in 0..500 {
+        for _ in 0..1000 {
             let grads = objective.loss(&encoder, &batch).total.backward();
             let grads = GradientsParams::from_grads(grads, &encoder);
-            encoder = optimizer.step(5e-3, encoder, grads);
+            encoder = optimizer.step(3e-3, encoder, grads);
         }
         let histories: Vec<&[i64]> = rows.iter().map(|row| &row[..5]).collect();
         let asked = events(&histories, 5, &Device::flex());
