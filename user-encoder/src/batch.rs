@@ -66,6 +66,8 @@ impl EventBatch {
     pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
         let lengths = self.lengths[rows.clone()].to_vec();
         let longest = lengths.iter().copied().max().unwrap_or(0);
+        // A tensor has at least one position, if only of padding.
+        let longest = longest.max(1).min(self.length());
         let modalities = self.modalities.iter();
         Self {
             modalities: modalities

@@ -646,6 +646,34 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn histories_of_a_large_batch_are_read_as_if_each_were_alone() {
+        let device = Device::flex();
+        // All of the second four are empty.
+        let histories: [&[i64]; 10] = [
+            &[2, 3],
+            &[4; 7],
+            &[],
+            &[5],
+            &[],
+            &[],
+            &[],
+            &[],
+            &[6, 7, 8],
+            &[10, 2, 11, 12],
+        ];
+        let causal = kinds(&device);
+        let both_sides = [Positions::Learned, Positions::Rotary].map(|p| bidirectional(p, &device));
+        for encoder in causal.into_iter().chain(both_sides) {
+            let together = encoder.last_hidden(&events(&histories, 7, &device));
+            for (at, history) in histories.into_iter().enumerate() {
+                let alone = events(&[history], history.len(), &device);
+                let difference = together.clone().slice(at..at + 1) - encoder.last_hidden(&alone);
+                assert!(largest(difference) < 1e-5, "history {at}");
+            }
+        }
+    }
+
+    #[test]
     fn a_user_without_events_is_predicted_from_bos() {
         let device = Device::flex();
         let logits = tiny(&device).next_event_logits(&events(&[&[], &[2]], 1, &device), 0);
