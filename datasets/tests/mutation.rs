@@ -378,6 +378,43 @@ fn a_page_that_claims_to_be_huge_is_refused_before_room_is_made_for_it() {
     assert!(peak_memory() < MEMORY, "{} bytes", peak_memory());
 }
 
+/// Another program's, that is: one of ours whose files differ is refused by its lock.
+#[cfg(feature = "store")]
+#[test]
+fn stores() {
+    use datasets::Source;
+    use datasets::store::{PrepareConfig, PreparedStore, prepare};
+
+    let size = GeneratorConfig {
+        users: 3,
+        items: 20,
+        events: 12,
+        genres: 2,
+        min_history: 2,
+        seed: 1,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let generator = Generator::new(&size).unwrap();
+    generator.write(FileKind::Movielens, folder.path()).unwrap();
+    let path = folder.path().join("store");
+    let source = Source::Path(folder.path().into());
+    prepare(&source, &PrepareConfig::default(), &path).unwrap();
+    let tables = ["events", "users", "items", "genres", "ratings"];
+    let tables = tables.map(|table| {
+        let name = format!("{table}.arrow");
+        let bytes = fs::read(path.join(&name)).unwrap();
+        (name, bytes)
+    });
+    let files: Vec<(&str, &[u8])> = tables.iter().map(|(n, b)| (n.as_str(), &b[..])).collect();
+    survive("store", &files, |path, _| {
+        let dataset = PreparedStore::seal(path, "theirs", false)?.dataset()?;
+        for event in dataset.histories.iter().flat_map(|history| &history.events) {
+            dataset.catalogue.display_title(event.item);
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn new_people_and_new_items() {
     let item = Item {

@@ -195,12 +195,28 @@ const MAX_GENRES: usize = GenreIndex::MAX as usize;
 /// People over a catalogue that is known to be complete.
 pub(crate) struct ListedItems<'a, 's> {
     catalogue: &'a Catalogue,
+    /// Most data sets number their items, and a hash map takes longer than all else of a record.
+    by_number: Vec<Option<ItemIndex>>,
     people: &'a mut People<'s>,
 }
 
 impl<'a, 's> ListedItems<'a, 's> {
     pub(crate) fn new(catalogue: &'a Catalogue, people: &'a mut People<'s>) -> Self {
-        Self { catalogue, people }
+        /// Numbers without an item that there may be for each with one.
+        const GAPS: usize = 16;
+        let mut by_number = Vec::new();
+        for (index, item) in (0..).zip(&catalogue.items) {
+            let number = number(&item.id).filter(|&number| number / GAPS <= catalogue.len());
+            if let Some(number) = number {
+                by_number.resize(by_number.len().max(number + 1), None);
+                by_number[number] = Some(index);
+            }
+        }
+        Self {
+            catalogue,
+            by_number,
+            people,
+        }
     }
 
     /// The position of an item of the catalogue.
@@ -209,12 +225,23 @@ impl<'a, 's> ListedItems<'a, 's> {
             let found = Found::value(id);
             place.error(found, "the id of an item in the list of items")
         };
-        self.catalogue.find(place.item(id)?).ok_or_else(unlisted)
+        let id = place.item(id)?;
+        let numbered = number(id).and_then(|number| *self.by_number.get(number)?);
+        numbered
+            .or_else(|| self.catalogue.find(id))
+            .ok_or_else(unlisted)
     }
 
     pub(crate) fn add_event(&mut self, user: &str, event: Event) -> Result<(), Error> {
         self.people.add_event(user, event)
     }
+}
+
+/// The number that an id is, if there is no other way to write it.
+fn number(id: &str) -> Option<usize> {
+    let is_number = id.len() < 10 && id.bytes().all(|byte| byte.is_ascii_digit());
+    let is_usual = is_number && (id == "0" || !id.starts_with('0'));
+    is_usual.then(|| id.parse().ok())?
 }
 
 /// Where events go as they are read, each with the number of its person.
@@ -265,5 +292,39 @@ impl<'s> People<'s> {
         self.ids.push(user.to_string());
         self.by_id.insert(user.to_string(), number);
         number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn numbers_and_other_ids_are_found_as_they_are_written() {
+        let ids = ["7", "07", "", "0", "999999999", "4294967303", "x", "+7"];
+        let item = |id: &str| Item {
+            id: id.into(),
+            title: "Heat".into(),
+            year: None,
+            genres: vec![],
+        };
+        let catalogue = Catalogue::new(ids.map(item).to_vec(), vec![]).unwrap();
+        let mut sink = |_, _| Ok(());
+        let mut people = People::new(&mut sink);
+        let listed = ListedItems::new(&catalogue, &mut people);
+        let place = Place {
+            file: Path::new("x"),
+            line: 1,
+            column: 1,
+            name: "item",
+        };
+        for (index, id) in ids.iter().enumerate().filter(|(_, id)| !id.is_empty()) {
+            assert_eq!(listed.find_item(place, id).unwrap(), index as u32, "{id}");
+        }
+        for id in ["8", "00", "1000000000", "7x"] {
+            assert!(listed.find_item(place, id).is_err(), "{id}");
+        }
     }
 }
