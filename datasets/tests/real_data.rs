@@ -440,3 +440,45 @@ fn google_local_s_csv_files_are_tables_of_one_s_own() {
     let dataset = tables::load(&vermont, &path, &ReadOptions::default()).unwrap();
     assert_eq!(dataset.stats().interactions, 50);
 }
+
+#[cfg(feature = "store")]
+#[test]
+fn stores_of_all_of_them_give_back_what_the_files_have() {
+    use datasets::Source;
+    use datasets::store::{PrepareConfig, PreparedStore, prepare, prepare_within};
+
+    const TEST: &str = "stores_of_all_of_them_give_back_what_the_files_have";
+    let stores = tempfile::tempdir().unwrap();
+    for name in [
+        "ml-100k",
+        "ml-latest-small",
+        "ml-1m-u2999",
+        "ml-1m-rank",
+        "yelp",
+        "amazon/All_Beauty_5.json.gz",
+        "amazon/Magazine_Subscriptions_5.json.gz",
+        "amazon/reviews_Musical_Instruments_5.rebuilt.json.gz",
+    ] {
+        let Some(path) = folder(TEST, name) else {
+            continue;
+        };
+        let source = Source::Path(path);
+        let config = PrepareConfig::default();
+        let (in_memory, beyond) = (stores.path().join("a"), stores.path().join("b"));
+        prepare(&source, &config, &in_memory).unwrap();
+        // A twentieth of the largest, so that there are several groups.
+        prepare_within(800_000, &source, &config, &beyond).unwrap();
+        let store = PreparedStore::open(&in_memory).unwrap();
+        assert!(
+            store.dataset().unwrap() == source.load(&config.read).unwrap(),
+            "{name}"
+        );
+        assert_eq!(
+            PreparedStore::open(&beyond).unwrap().lock(),
+            store.lock(),
+            "{name}"
+        );
+        fs::remove_dir_all(in_memory).unwrap();
+        fs::remove_dir_all(beyond).unwrap();
+    }
+}
