@@ -11,6 +11,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::behind::Behind;
 use crate::{Error, Event};
 
 /// Bytes of an event in a temporary file.
@@ -23,7 +24,7 @@ const MAX_GROUPS: usize = 500;
 pub(super) struct Staged {
     /// Where temporary files are, for messages.
     folder: PathBuf,
-    file: BufWriter<File>,
+    file: Behind<File>,
     /// Events of every person.
     counts: Vec<usize>,
 }
@@ -33,7 +34,7 @@ impl Staged {
     pub(super) fn new(folder: &Path) -> Result<Self, Error> {
         Ok(Self {
             folder: folder.to_path_buf(),
-            file: temporary(folder)?,
+            file: Behind::new(temporary(folder)?),
             counts: Vec::new(),
         })
     }
@@ -65,6 +66,9 @@ impl Staged {
         let n_events: usize = counts.iter().sum();
         let least = n_events.div_ceil(MAX_GROUPS);
         let groups = groups(order, &counts, (memory / size_of::<Event>()).max(least));
+        let file = file
+            .finish()
+            .map_err(|source| write_error(&folder, source))?;
         let files = match groups.len() {
             1 => vec![file],
             _ => scatter(&folder, file, order, &groups, counts.len())?,
@@ -117,35 +121,38 @@ fn groups(order: &[usize], counts: &[usize], most: usize) -> Vec<Range<usize>> {
 /// Put every event into the file of its person's group.
 fn scatter(
     folder: &Path,
-    staged: BufWriter<File>,
+    staged: File,
     order: &[usize],
     groups: &[Range<usize>],
     n_people: usize,
-) -> Result<Vec<BufWriter<File>>, Error> {
+) -> Result<Vec<File>, Error> {
     let mut group_of = vec![0_u16; n_people];
     for (number, group) in groups.iter().enumerate() {
         for &person in &order[group.clone()] {
             group_of[person] = number as u16;
         }
     }
-    let files = groups.iter().map(|_| temporary(folder));
-    let mut files: Vec<_> = files.collect::<Result<_, _>>()?;
+    let files = groups
+        .iter()
+        .map(|_| Ok(BufWriter::with_capacity(1 << 16, temporary(folder)?)));
+    let mut files: Vec<_> = files.collect::<Result<_, Error>>()?;
     for_each_record(folder, staged, |person, event| {
         let file = &mut files[usize::from(group_of[person])];
         let written = file.write_all(&record(person as u32, event));
         written.map_err(|source| write_error(folder, source))
     })?;
-    Ok(files)
+    let written = files.into_iter().map(BufWriter::into_inner);
+    let written = written.collect::<Result<_, _>>();
+    written.map_err(|error| write_error(folder, error.into_error()))
 }
 
 fn for_each_record(
     folder: &Path,
-    file: BufWriter<File>,
+    mut file: File,
     mut visit: impl FnMut(usize, Event) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let rewound = file.into_inner().map_err(io::IntoInnerError::into_error);
-    let rewound = rewound.and_then(|mut file| file.rewind().map(|()| file));
-    let file = rewound.map_err(|source| write_error(folder, source))?;
+    file.rewind()
+        .map_err(|source| write_error(folder, source))?;
     let mut reader = BufReader::with_capacity(1 << 18, file);
     let mut bytes = [0; RECORD];
     loop {
@@ -181,9 +188,8 @@ fn record(person: u32, event: Event) -> [u8; RECORD] {
     bytes
 }
 
-fn temporary(folder: &Path) -> Result<BufWriter<File>, Error> {
-    let file = tempfile::tempfile_in(folder).map_err(|source| write_error(folder, source))?;
-    Ok(BufWriter::with_capacity(1 << 16, file))
+fn temporary(folder: &Path) -> Result<File, Error> {
+    tempfile::tempfile_in(folder).map_err(|source| write_error(folder, source))
 }
 
 fn write_error(folder: &Path, source: io::Error) -> Error {

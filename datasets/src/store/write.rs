@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter};
+use std::io::{self, BufReader};
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use arrow_ipc::writer::FileWriter;
 use arrow_schema::ArrowError;
 use tempfile::TempDir;
 
+use super::behind::Behind;
 use super::lock::{Hashing, Lock, LockedFile, VERSION, write_json};
 use super::{
     CANDIDATES, CandidatesConfig, EVENTS, GENRES, ITEMS, PrepareConfig, RATINGS, REPORT, Report,
@@ -462,7 +463,7 @@ struct TableWriter {
     path: PathBuf,
     table: Table,
     /// Begun with the first batch, which knows the types.
-    writer: Option<FileWriter<Hashing<BufWriter<File>>>>,
+    writer: Option<FileWriter<Behind<Hashing<File>>>>,
 }
 
 impl TableWriter {
@@ -489,8 +490,8 @@ impl TableWriter {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             None => {
-                let file = BufWriter::with_capacity(1 << 18, File::create(&self.path)?);
-                let writer = FileWriter::try_new(Hashing::new(file), &batch.schema())?;
+                let file = Behind::new(Hashing::new(File::create(&self.path)?));
+                let writer = FileWriter::try_new(file, &batch.schema())?;
                 self.writer.insert(writer)
             }
         };
@@ -501,10 +502,8 @@ impl TableWriter {
         let mut writer = self
             .writer
             .expect("every table has a batch, if an empty one");
-        let hashing = writer.finish().and_then(|()| {
-            writer.flush()?;
-            writer.into_inner()
-        });
+        let file = writer.finish().and_then(|()| writer.into_inner());
+        let hashing = file.and_then(|file| Ok(file.finish()?));
         let hashing = hashing.map_err(|error| Error::Write {
             path: self.path,
             source: io_error(error),
