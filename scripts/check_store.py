@@ -31,7 +31,7 @@ SCHEMA = {  # docs/store.md
 
 
 def store(*arguments):
-    command = ["cargo", "run", "--release", "--quiet", "-p", "datasets", "--features", "store"]
+    command = ["cargo", "run", "--release", "--quiet", "-p", "datasets"]
     command += ["--example", "store", "--", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 

@@ -16,7 +16,7 @@ root=$here/../..
 group=${1:-}
 case $group in
   encoder) name="PyTorch 2.9.0" venv=torch_venv.sh flags= ;;
-  data) name="pandas or Polars" venv=data_venv.sh flags="-p datasets --features store" ;;
+  data) name="pandas or Polars" venv=data_venv.sh flags="-p datasets" ;;
   *) echo "usage: run.sh encoder|data [--json] [--smoke] [--rounds N] [--only MEASURE...]" >&2; exit 2 ;;
 esac
 shift

@@ -1,8 +1,8 @@
 //! A dataset into a prepared store, and what is in one.
 //!
 //! ```sh
-//! cargo run --release -p datasets --features store --example store -- prepare ml-20m.zip films 512
-//! cargo run --release -p datasets --features store --example store -- seal theirs
+//! cargo run --release -p datasets --example store -- prepare ml-20m.zip films 512
+//! cargo run --release -p datasets --example store -- seal theirs
 //! ```
 //!
 //! The first reads a folder or zip of a layout that `datasets::load` knows, with at most about so
