@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use trainer::evaluate::{self, Answered};
 use trainer::results::{self, Results};
 use trainer::{
-    EncoderInit, LanguageSections, Prepared, RunConfig, Tasks, efficiency, plots, report, sources,
+    EncoderInit, LanguageSections, Prepared, RunConfig, Tasks, efficiency, plots, report,
+    review_writing, sources,
 };
 
 use crate::arguments::EvaluateArgs;
-use crate::runs::{Run, Tuned};
+use crate::runs::{Run, Tuned, tasks};
 use crate::workplace::Workplace;
 use crate::{Ended, origin, output};
 
@@ -52,15 +53,31 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         },
     ];
     let tuned = run.tuned()?;
-    let mut costs = Vec::new();
+    let (mut costs, mut reviews) = (Vec::new(), Vec::new());
     if let Ok(language) = config.language()
         && (!args.no_text || !tuned.is_empty())
     {
         let llm = sources::language_model(&language.llm.model, &workplace.store, &device)?;
-        let tasks = Tasks::new(prepared, config, &llm.tokenizer)?;
+        let data = args.run.data.as_deref();
+        let asked = tasks(workplace, config, prepared, data, &llm.tokenizer)?;
+        if let Some(task) = &asked.reviews {
+            reviews.push(review_writing::latest(prepared, task)?);
+        }
         if !args.no_text {
-            let text = evaluate::text_prompt(prepared, config, &llm.model, &tasks, &mut monitor);
+            let text = evaluate::text_prompt(prepared, config, &llm.model, &asked, &mut monitor);
             answered.push(text);
+            if let Some(task) = &asked.reviews {
+                let model = &llm.model;
+                let row = review_writing::text_prompt(
+                    prepared,
+                    config,
+                    model,
+                    &asked,
+                    task,
+                    &mut monitor,
+                )?;
+                reviews.push(row);
+            }
         }
         for Tuned {
             config: own,
@@ -73,7 +90,9 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
                 evaluation: config.evaluation.clone(),
                 ..own.clone()
             };
-            let tasks = Tasks::new(prepared, &own, &llm.tokenizer)?;
+            let mut tasks = Tasks::new(prepared, &own, &llm.tokenizer)?;
+            // The texts are those of the run.
+            tasks.reviews.clone_from(&asked.reviews);
             let model = folder.load_user_llm(&own, prepared, llm.model.clone(), &llm.sha256)?;
             answered.push(evaluate::user_llm(
                 prepared,
@@ -82,6 +101,11 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
                 &tasks,
                 &mut monitor,
             )?);
+            if let Some(task) = &tasks.reviews {
+                let row =
+                    review_writing::user_llm(prepared, &own, &model, &tasks, task, &mut monitor)?;
+                reviews.push(row);
+            }
             if args.costs && costs.is_empty() {
                 let longest = own.encoder.max_length;
                 let lengths = LENGTHS
@@ -113,6 +137,9 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         .map(|answer: &Answered| evaluate::score(prepared, answer))
         .collect();
     let mut text = report::contenders(&rows, &protocol);
+    if !reviews.is_empty() {
+        text += &format!("\n{}", report::reviews(&reviews, &protocol));
+    }
     if !costs.is_empty() {
         text += &format!("\n{}", report::costs(&costs));
     }
@@ -124,7 +151,7 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         "report.json",
         &serde_json::json!({
             "name": config.name, "version": env!("CARGO_PKG_VERSION"), "backend": workplace.backend(),
-            "protocol": protocol, "contenders": rows, "costs": costs,
+            "protocol": protocol, "contenders": rows, "reviews": reviews, "costs": costs,
         }),
     )?;
     folder.write("recall.svg", plots::recall(&rows, &protocol).as_bytes())?;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use datasets::History;
+use llm::Tokenizer;
 use trainer::ranking::RankItems;
-use trainer::{Prepared, RunConfig, RunFolder, sources};
+use trainer::{Prepared, RunConfig, RunFolder, Tasks, sources};
 
 use crate::arguments::{RunArgs, TrainingArgs};
 use crate::config::{QUICK, QUICK_NAME};
@@ -56,6 +57,25 @@ pub(crate) fn resolve(
         true => Ok((RunFolder::config(&path, &patches)?, path)),
         false => Ok((built_in()?, path)),
     }
+}
+
+/// What a run's language model is asked; the texts that people wrote are read where it is to write.
+pub(crate) fn tasks(
+    workplace: &Workplace,
+    config: &RunConfig,
+    prepared: &Prepared,
+    data: Option<&Path>,
+    tokenizer: &Tokenizer,
+) -> anyhow::Result<Tasks> {
+    let tasks = Tasks::new(prepared, config, tokenizer)?;
+    Ok(match config.review {
+        None => tasks,
+        Some(_) => {
+            let store = &workplace.store;
+            let texts = sources::review_texts(&config.data, data, store, &prepared.dataset)?;
+            tasks.with_reviews(config, texts)?
+        }
+    })
 }
 
 /// Data and folder of a run; the folder is made if it is not there.

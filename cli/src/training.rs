@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::Context;
 use burn::module::Module;
 use llm_fusion::UserLlmConfig;
-use trainer::{Checkpoints, EncoderInit, Outcome, RunFolder, Session, Tasks, sources};
+use trainer::{Checkpoints, EncoderInit, Outcome, RunFolder, Session, sources};
 
 use crate::arguments::{Fusion, Strategy, TrainingArgs, TuneArgs};
-use crate::runs::{Run, open, resolve};
+use crate::runs::{Run, open, resolve, tasks};
 use crate::workplace::Workplace;
 use crate::{Ended, interrupt, output};
 
@@ -120,7 +120,14 @@ pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<End
     let language_model = sources::language_model(name, &workplace.store, &device)
         .with_context(|| format!("the language model {name:?} of this run"))?;
     folder.describe(&config, &prepared, Some(&language_model))?;
-    let tasks = Tasks::new(&prepared, &config, &language_model.tokenizer)?;
+    let data = args.data.as_deref();
+    let tasks = tasks(
+        workplace,
+        &config,
+        &prepared,
+        data,
+        &language_model.tokenizer,
+    )?;
 
     let model = UserLlmConfig::new(language.fusion.clone())
         .with_perceiver(language.perceiver.cloned())

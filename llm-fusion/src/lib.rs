@@ -8,13 +8,15 @@
 //!
 //! Read in this order: [`UserLlm`] (the whole), [`GatedCrossAttention`] and [`Projector`] (its
 //! fresh parts), [`TuningStrategy`] (what trains), [`Trunk`] (what all users share),
-//! [`AnswerLoss`] (the objective).
+//! [`AnswerLoss`] (the objective where the answers that exist are known) and [`TextTargets`] (where
+//! they are free).
 
 mod cross_attention;
 mod objective;
 mod projector;
 mod reader;
 mod strategy;
+mod text_loss;
 mod trunk;
 mod user_llm;
 
@@ -23,5 +25,6 @@ pub use objective::{AnswerLoss, AnswerTargets};
 pub use projector::Projector;
 pub use reader::{UserDecoder, UserReader};
 pub use strategy::{LoraConfig, TuningStrategy, trained_parameters};
+pub use text_loss::TextTargets;
 pub use trunk::Trunk;
 pub use user_llm::{FusedBlocks, FusionConfig, FusionKind, UserEmbeddings, UserLlm, UserLlmConfig};

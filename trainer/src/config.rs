@@ -53,6 +53,8 @@ pub struct RunConfig {
     pub tuning: Option<TuningConfig>,
     /// What the language model is asked.
     pub prompts: Option<PromptConfig>,
+    /// Writing of reviews, as a task of its own; leave the section out for data without texts.
+    pub review: Option<ReviewConfig>,
     /// How the contenders are compared.
     pub evaluation: EvaluationConfig,
 }
@@ -70,6 +72,8 @@ pub struct LanguageSections<'a> {
     pub tuning: &'a TuningConfig,
     /// What the language model is asked.
     pub prompts: &'a PromptConfig,
+    /// Writing of reviews, if it is asked for that.
+    pub review: Option<&'a ReviewConfig>,
 }
 
 impl LanguageSections<'_> {
@@ -266,6 +270,29 @@ pub struct PromptConfig {
     pub event: String,
 }
 
+/// The review task: what a person would say about an item.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReviewConfig {
+    /// Asks for a review of `{title}`, which the person gave `{rating}`.
+    pub prompt: String,
+    /// What of a review is written.
+    pub target: ReviewTarget,
+    /// Longest review, in tokens; longer ones are taught up to here.
+    pub max_tokens: usize,
+    /// Share of tuning's steps that teach reviews, beside `tuning.genre_share`.
+    pub share: f64,
+}
+
+/// What of a review is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReviewTarget {
+    /// The review itself.
+    Text,
+    /// Its headline.
+    Summary,
+}
+
 /// How the contenders are compared.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EvaluationConfig {
@@ -426,6 +453,7 @@ impl RunConfig {
             fusion: present("fusion", &self.fusion)?,
             tuning: present("tuning", &self.tuning)?,
             prompts: present("prompts", &self.prompts)?,
+            review: self.review.as_ref(),
         })
     }
 
@@ -446,6 +474,7 @@ impl RunConfig {
             && self.fusion.is_none()
             && self.tuning.is_none()
             && self.prompts.is_none()
+            && self.review.is_none()
     }
 
     /// Checks across sections; a module's own are made where it is built.
@@ -591,6 +620,14 @@ impl RunConfig {
             positive("tuning.gate_rate", tuning.gate_rate)?;
             positive("tuning.encoder_rate", tuning.encoder_rate)?;
             at_least("tuning.whole_model_steps", tuning.whole_model_steps, 1)?;
+            if let Some(review) = &self.review {
+                at_least("review.max_tokens", review.max_tokens, 1)?;
+                from_0_to_1("review.share", review.share)?;
+                from_0_to_1(
+                    "review.share + genre_share",
+                    review.share + tuning.genre_share,
+                )?;
+            }
             Self::validate_language(self.language()?)?;
             stages.push((
                 &tuning.training,

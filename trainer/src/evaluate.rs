@@ -302,23 +302,22 @@ pub fn text_prompt(
             &seen,
             &search,
         );
-        let trie = &tasks.favourite_genre.answers.trie;
-        let search = BeamConfig {
-            width: trie.n_sequences(),
-            k: 1,
-            ..search
-        };
-        let nothing = vec![Vec::new(); batch.len()];
-        let liked = beam_search(
-            &mut reader,
-            question(&tasks.favourite_genre.question),
-            trie,
-            &nothing,
-            &search,
-        );
-        for ((&at, titles), liked) in batch.iter().zip(titles).zip(liked) {
+        for (&at, titles) in batch.iter().zip(titles) {
             recommended[at] = titles.into_iter().map(|answer| answer.sequence).collect();
-            genres[at] = liked.first().map_or(0, |answer| answer.sequence);
+        }
+        if let Some(task) = &tasks.favourite_genre {
+            let trie = &task.answers.trie;
+            let search = BeamConfig {
+                width: trie.n_sequences(),
+                k: 1,
+                ..search
+            };
+            let nothing = vec![Vec::new(); batch.len()];
+            let forest = question(&task.question);
+            let liked = beam_search(&mut reader, forest, trie, &nothing, &search);
+            for (&at, liked) in batch.iter().zip(liked) {
+                genres[at] = liked.first().map_or(0, |answer| answer.sequence);
+            }
         }
         done += batch.len();
         monitor.step(done, &[]);
@@ -328,7 +327,7 @@ pub fn text_prompt(
         name: format!("text prompt, last {n_events} events, zero-shot"),
         recommended,
         ranks: None,
-        genres: Some(genres),
+        genres: tasks.favourite_genre.is_some().then_some(genres),
     }
 }
 
@@ -358,11 +357,8 @@ pub fn user_llm(
             model, tasks, prepared, config, &trunks, histories, excluded,
         ));
         let guessed = guess_genres(model, tasks, prepared, &trunks, histories);
-        genres.extend(
-            guessed
-                .into_iter()
-                .map(|answers| answers.first().copied().unwrap_or(0)),
-        );
+        let guessed = guessed.into_iter().flatten();
+        genres.extend(guessed.map(|answers| answers.first().copied().unwrap_or(0)));
         monitor.step(recommended.len(), &[]);
     }
     monitor.end("done");
@@ -370,6 +366,6 @@ pub fn user_llm(
         name,
         recommended,
         ranks: None,
-        genres: Some(genres),
+        genres: tasks.favourite_genre.is_some().then_some(genres),
     })
 }

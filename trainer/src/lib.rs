@@ -31,6 +31,7 @@ pub mod ranking;
 pub mod recommend;
 pub mod report;
 pub mod results;
+pub mod review_writing;
 mod run_folder;
 pub mod sources;
 pub mod texts;
@@ -43,7 +44,8 @@ mod workers;
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use config::{
     DataConfig, EncoderInit, EvaluationConfig, LanguageSections, LlmConfig, ModalityKind,
-    ObjectiveConfig, PromptConfig, RunConfig, TextEncoderConfig, TrainingConfig, TuningConfig,
+    ObjectiveConfig, PromptConfig, ReviewConfig, ReviewTarget, RunConfig, TextEncoderConfig,
+    TrainingConfig, TuningConfig,
 };
 pub use dual::pretrain_dual;
 pub use error::Error;

@@ -26,16 +26,8 @@ impl Answers {
             .iter()
             .map(|text| Ok(tokenizer.encode_bare(&format!(" {text}"))?))
             .collect::<Result<Vec<_>, Error>>()?;
-        let end = tokenizer.encode_bare("\n")?;
-        let end = *end.last().ok_or_else(|| {
-            Error::value(
-                "llm.model",
-                "a tokenizer without a line end",
-                "one that has it",
-            )
-        })?;
         Ok(Self {
-            trie: TokenTrie::new(&sequences, end)?,
+            trie: TokenTrie::new(&sequences, line_end(tokenizer)?)?,
             texts,
         })
     }
@@ -91,8 +83,17 @@ impl PromptConfig {
     }
 }
 
+/// The token that ends a line, and with it an answer.
+pub(crate) fn line_end(tokenizer: &Tokenizer) -> Result<u32, Error> {
+    let end = tokenizer.encode_bare("\n")?;
+    end.last().copied().ok_or_else(|| {
+        let expected = "one that has a line end";
+        Error::value("llm.model", "a tokenizer without a line end", expected)
+    })
+}
+
 /// Put values in place of their names, once: a value that holds a name is left as it is.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
+pub(crate) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut text = String::new();
     let mut rest = template;
     while let Some(at) = rest.find('{') {

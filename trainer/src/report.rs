@@ -6,6 +6,7 @@ use crate::efficiency::Cost;
 use crate::evaluate::{Answered, Row};
 use crate::metrics::Figure;
 use crate::prompts::Answers;
+use crate::review_writing::ReviewRow;
 use crate::{Prepared, RunConfig};
 
 /// The contenders' table, with its protocol.
@@ -16,6 +17,25 @@ pub fn contenders(rows: &[Row], protocol: &str) -> String {
 /// The contenders' ranks of the next item, with their protocol.
 pub fn rankings(rows: &[Row], protocol: &str) -> String {
     with_last(rows, protocol, "MRR", |row| row.mrr.as_ref())
+}
+
+/// What contenders' reviews have in common with what people wrote, with the protocol.
+pub fn reviews(rows: &[ReviewRow], protocol: &str) -> String {
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let figures = [row.rouge_1, row.rouge_2, row.rouge_l, row.rouge_lsum];
+            let figures = figures.map(|figure| figure.to_string());
+            [vec![row.name.clone()], figures.to_vec()].concat()
+        })
+        .collect();
+    let header = ["reviews by", "ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum"];
+    let people = rows.first().map_or(0, |row| row.people);
+    format!(
+        "{}\n{protocol}; ROUGE: F1 as rouge-score computes it, with stemming, over the {people} of \
+         these users who wrote about the item that is tested\n",
+        table(&header, &cells)
+    )
 }
 
 /// A table whose last column not every contender has.

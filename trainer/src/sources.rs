@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use datasets::assets::{self, AssetStore};
+use datasets::reviews::ReviewTexts;
 use datasets::{Dataset, tables};
 use llm::load::LoadedModel;
 
@@ -21,14 +22,41 @@ pub fn dataset(
     given: Option<&Path>,
     store: &AssetStore,
 ) -> Result<Dataset, Error> {
-    let path = match given {
-        Some(path) => path.to_path_buf(),
-        None => dataset_path(&config.dataset, store)?,
-    };
+    let path = path_of(config, given, store)?;
     Ok(match &config.tables {
         Some(tables) => tables::load(tables, &path, &config.read)?,
         None => datasets::load_with(&path, &config.read)?,
     })
+}
+
+/// What people wrote, by the events of a dataset that [`dataset`] read; it may have been filtered
+/// since.
+///
+/// # Errors
+///
+/// If the files cannot be read again, or hold no reviews.
+pub fn review_texts(
+    config: &DataConfig,
+    given: Option<&Path>,
+    store: &AssetStore,
+    dataset: &Dataset,
+) -> Result<ReviewTexts, Error> {
+    let path = path_of(config, given, store)?;
+    Ok(match &config.tables {
+        Some(tables) => tables::load_texts(tables, &path, dataset, &config.read)?,
+        None => ReviewTexts::read_with(&path, dataset, &config.read)?,
+    })
+}
+
+fn path_of(
+    config: &DataConfig,
+    given: Option<&Path>,
+    store: &AssetStore,
+) -> Result<PathBuf, Error> {
+    match given {
+        Some(path) => Ok(path.to_path_buf()),
+        None => dataset_path(&config.dataset, store),
+    }
 }
 
 /// Where the dataset of this name is, fetched if need be.

@@ -1,10 +1,17 @@
 //! The questions that a language model is asked about a person.
 
+use std::sync::Arc;
+
+use datasets::reviews::ReviewTexts;
 use datasets::{Catalogue, Event};
 use llm::Tokenizer;
 
 use crate::prompts::Answers;
+use crate::review_writing::ReviewWriting;
 use crate::{Error, Prepared, PromptConfig, RunConfig};
+
+/// Why encoding cannot fail any more.
+const ENCODES: &str = "a tokenizer that encoded all titles encodes what is made of them";
 
 /// A question with its answers, ready for the language model.
 #[derive(Clone, Debug)]
@@ -22,8 +29,11 @@ pub struct Task {
 pub struct Tasks {
     /// Which item comes next; answers are the catalogue's titles.
     pub next_item: Task,
-    /// Which genre the history has most of; answers are the catalogue's genres.
-    pub favourite_genre: Task,
+    /// Which genre the history has most of; answers are the catalogue's genres. `None` where the
+    /// catalogue has none.
+    pub favourite_genre: Option<Task>,
+    /// What a person would say about an item, where the data has texts.
+    pub reviews: Option<Arc<ReviewWriting>>,
     prompts: PromptConfig,
     tokenizer: Tokenizer,
 }
@@ -50,13 +60,30 @@ impl Tasks {
         };
         Ok(Self {
             next_item: task(&prompts.next_item, Answers::titles(catalogue, tokenizer)?)?,
-            favourite_genre: task(
-                &prompts.favourite_genre,
-                Answers::genres(catalogue, tokenizer)?,
-            )?,
+            favourite_genre: match catalogue.genres.is_empty() {
+                true => None,
+                false => {
+                    let genres = Answers::genres(catalogue, tokenizer)?;
+                    Some(task(&prompts.favourite_genre, genres)?)
+                }
+            },
+            reviews: None,
             prompts: prompts.clone(),
             tokenizer: tokenizer.clone(),
         })
+    }
+
+    /// Write reviews, too, with the texts that people wrote.
+    ///
+    /// # Errors
+    ///
+    /// If the run has no section `review`, or nobody wrote anything.
+    pub fn with_reviews(mut self, config: &RunConfig, texts: ReviewTexts) -> Result<Self, Error> {
+        let review = config.language()?.review;
+        let review = review.ok_or(Error::MissingSection { section: "review" })?;
+        let task = ReviewWriting::new(review, texts, &self.tokenizer)?;
+        self.reviews = Some(Arc::new(task));
+        Ok(self)
     }
 
     /// Whether everybody gets the same prompt.
@@ -72,16 +99,43 @@ impl Tasks {
         prepared: &Prepared,
         histories: &[&[Event]],
     ) -> Vec<Vec<u32>> {
-        if self.are_alike() {
-            return vec![task.prompt.clone(); histories.len()];
-        }
-        let catalogue = &prepared.dataset.catalogue;
-        let prompt = |history: &&[Event]| {
-            let mut prompt = self.history_tokens(catalogue, history, self.prompts.text_events);
-            prompt.extend(&task.question);
-            prompt
+        let prompt = |history: &&[Event]| match self.are_alike() {
+            true => task.prompt.clone(),
+            false => self.after_history(prepared, history, &task.question),
         };
         histories.iter().map(prompt).collect()
+    }
+
+    /// The prompt of a question that is about this history alone.
+    pub(crate) fn prompt_of(
+        &self,
+        prepared: &Prepared,
+        history: &[Event],
+        question: &str,
+    ) -> Vec<u32> {
+        let encoded = match self.are_alike() {
+            true => self.tokenizer.encode(question),
+            false => self.tokenizer.encode_bare(question),
+        };
+        let question = encoded.expect(ENCODES);
+        match self.are_alike() {
+            true => question,
+            false => self.after_history(prepared, history, &question),
+        }
+    }
+
+    /// The same tasks behind so many of the latest events as text.
+    pub(crate) fn with_text_events(&self, n_events: usize) -> Self {
+        let mut tasks = self.clone();
+        tasks.prompts.text_events = n_events;
+        tasks
+    }
+
+    fn after_history(&self, prepared: &Prepared, history: &[Event], question: &[u32]) -> Vec<u32> {
+        let catalogue = &prepared.dataset.catalogue;
+        let mut prompt = self.history_tokens(catalogue, history, self.prompts.text_events);
+        prompt.extend(question);
+        prompt
     }
 
     /// The latest events of a history as text, in tokens.
@@ -94,7 +148,7 @@ impl Tasks {
         let latest = &history[history.len().saturating_sub(n_events)..];
         let text = self.prompts.history_text(catalogue, latest);
         let tokens = self.tokenizer.encode(&text);
-        tokens.expect("a tokenizer that encoded all titles encodes them again")
+        tokens.expect(ENCODES)
     }
 }
 

@@ -1,15 +1,18 @@
 //! Tuning: the fused model learns to answer with the user attached.
 
+use std::collections::HashMap;
+
 use burn::module::{Module, ParamGroup};
 use burn::tensor::{Device, Tensor};
 use datasets::{Event, Split, Window};
 use llm::ranking::{BeamConfig, Normalisation, Ranked, beam_search};
-use llm_fusion::{AnswerLoss, AnswerTargets, Trunk, UserLlm, UserReader};
+use llm_fusion::{AnswerLoss, AnswerTargets, TextTargets, Trunk, UserLlm, UserReader};
 use user_encoder::UserEncoder;
 
 use crate::prepared::sample;
 use crate::pretrain::{Windows, item_scores};
 use crate::ranking::left_out;
+use crate::review_writing::ReviewWriting;
 use crate::tasks::{Task, Tasks};
 use crate::train::{Objective, Outcome, Session, Stage, train};
 use crate::{Error, Prepared, RunConfig, TuningConfig};
@@ -34,7 +37,7 @@ pub fn tune(
     device.seed(config.seed);
     let teacher = model.encoder.valid();
     let model = tuning.strategy.apply(model, &tuning.lora);
-    let mut objective = Answering::new(&model, teacher, tasks, prepared, config, tuning);
+    let mut objective = Answering::new(&model, teacher, tasks, prepared, config, tuning)?;
     let mut training = tuning.training.clone();
     if !objective.trunks.are_shared() {
         training.steps = tuning.whole_model_steps;
@@ -72,7 +75,10 @@ impl Trunks {
     pub(crate) fn new(model: &UserLlm, tasks: &Tasks, tuning: &TuningConfig) -> Self {
         Self {
             next_item: shared_trunk(model, tasks, &tasks.next_item, tuning),
-            favourite_genre: shared_trunk(model, tasks, &tasks.favourite_genre, tuning),
+            favourite_genre: tasks
+                .favourite_genre
+                .as_ref()
+                .and_then(|task| shared_trunk(model, tasks, task, tuning)),
             normalisation: tuning.normalisation,
         }
     }
@@ -98,7 +104,15 @@ pub(crate) fn shared_trunk(
     is_shared.then(|| model.trunk(&task.prompt, &task.answers.trie))
 }
 
-/// The tuning objective: next items and favourite genres, in turns.
+/// What a step teaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lesson {
+    NextItem,
+    FavouriteGenre,
+    Review,
+}
+
+/// The tuning objective: next items, favourite genres and reviews, in turns.
 struct Answering<'a> {
     prepared: &'a Prepared,
     split: Split<'a>,
@@ -111,7 +125,44 @@ struct Answering<'a> {
     windows: Windows,
     genre_windows: Windows,
     teaches_genres: bool,
+    reviews: Option<Reviews<'a>>,
     validation_users: Vec<usize>,
+}
+
+/// Reviews that are taught.
+struct Reviews<'a> {
+    task: &'a ReviewWriting,
+    share: f64,
+    windows: Windows,
+    /// What was written at the ends of the windows, by user and event.
+    texts: HashMap<(usize, usize), String>,
+}
+
+impl<'a> Reviews<'a> {
+    /// Every window of training after which its person wrote something.
+    fn new(
+        prepared: &Prepared,
+        config: &RunConfig,
+        task: &'a ReviewWriting,
+    ) -> Result<Self, Error> {
+        let mut texts = HashMap::new();
+        let mut windows = Vec::new();
+        for window in prepared.split().windows(config.data.history_len, 1) {
+            if let Some(text) = task.written(window.user, window.end)? {
+                texts.insert((window.user, window.end), text);
+                windows.push(window);
+            }
+        }
+        Ok(Self {
+            task,
+            share: match windows.is_empty() {
+                true => 0.0,
+                false => config.review.as_ref().map_or(0.0, |review| review.share),
+            },
+            windows: Windows::sliding(windows, config.seed),
+            texts,
+        })
+    }
 }
 
 impl<'a> Answering<'a> {
@@ -122,7 +173,7 @@ impl<'a> Answering<'a> {
         prepared: &'a Prepared,
         config: &'a RunConfig,
         tuning: &'a TuningConfig,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let split = prepared.split();
         let windows: Vec<Window> = split
             .windows(config.data.history_len, config.data.stride.max(1))
@@ -139,12 +190,15 @@ impl<'a> Answering<'a> {
             tracing::warn!("everybody is tested: no favourite genre is left to be taught");
         }
         let users: Vec<usize> = split.validation_users().collect();
-        Self {
+        let reviews = tasks.reviews.as_deref();
+        let reviews = reviews.map(|task| Reviews::new(prepared, config, task));
+        Ok(Self {
             prepared,
             split,
             config,
             tuning,
             tasks,
+            reviews: reviews.transpose()?,
             trunks: Trunks::new(model, tasks, tuning),
             teacher,
             device: model.device(),
@@ -152,13 +206,28 @@ impl<'a> Answering<'a> {
             teaches_genres: !genre_windows.is_empty(),
             genre_windows: Windows::sliding(genre_windows, config.seed),
             validation_users: sample(&users, tuning.training.validation_users, config.seed),
-        }
+        })
     }
 
-    /// Whether a step teaches the favourite genre: spread evenly, at the configured share.
-    fn is_genre_step(&self, step: usize) -> bool {
-        let share = self.tuning.genre_share;
-        self.teaches_genres && ((step + 1) as f64 * share).floor() > (step as f64 * share).floor()
+    /// What a step teaches: everything is spread evenly, at the configured shares.
+    fn lesson(&self, step: usize) -> Lesson {
+        let passes =
+            |n: usize, share: f64| ((n + 1) as f64 * share).floor() > (n as f64 * share).floor();
+        let genres = match self.teaches_genres {
+            true => self.tuning.genre_share,
+            false => 0.0,
+        };
+        let reviews = self.reviews.as_ref().map_or(0.0, |reviews| reviews.share);
+        let others = genres + reviews;
+        if !passes(step, others) {
+            return Lesson::NextItem;
+        }
+        // The steps that do not teach next items, counted by themselves.
+        let n = (step as f64 * others).floor() as usize;
+        match passes(n, genres / others) {
+            true => Lesson::FavouriteGenre,
+            false => Lesson::Review,
+        }
     }
 
     fn next_item_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
@@ -207,7 +276,8 @@ impl<'a> Answering<'a> {
             .map(|window| &split.train(window.user)[window.start..window.end])
             .filter_map(|history| Some((history, vec![self.prepared.favourite_genre(history)?])))
             .unzip();
-        let task = &self.tasks.favourite_genre;
+        let task = self.tasks.favourite_genre.as_ref();
+        let task = task.expect("windows with a genre are of a catalogue with genres");
         let targets = AnswerTargets {
             prompts: self.tasks.prompts(task, self.prepared, &histories),
             answers,
@@ -220,6 +290,28 @@ impl<'a> Answering<'a> {
             &targets,
             self.trunks.favourite_genre.as_ref(),
         )
+    }
+
+    fn review_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
+        let (prepared, tasks) = (self.prepared, self.tasks);
+        let batch_size = self.tuning.training.batch_size;
+        let reviews = self.reviews.as_mut().expect("reviews are taught");
+        let windows = reviews.windows.batch(step, batch_size);
+        let (mut histories, mut prompts, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+        for Window { user, start, end } in windows {
+            let events = self.split.train(user);
+            let (history, event) = (&events[start..end], &events[end]);
+            let text = &reviews.texts[&(user, end)];
+            prompts.push(reviews.task.prompt(tasks, prepared, history, event));
+            texts.push(reviews.task.answer(text));
+            histories.push(history);
+        }
+        let user = model.read_user(&prepared.batcher.batch(&histories, &self.device));
+        TextTargets {
+            prompts: &prompts,
+            texts: &texts,
+        }
+        .loss(model, &user)
     }
 
     fn loss_of(
@@ -242,9 +334,10 @@ impl<'a> Answering<'a> {
 
 impl Objective<UserLlm> for Answering<'_> {
     fn loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
-        match self.is_genre_step(step) {
-            true => self.favourite_genre_loss(model, step),
-            false => self.next_item_loss(model, step),
+        match self.lesson(step) {
+            Lesson::NextItem => self.next_item_loss(model, step),
+            Lesson::FavouriteGenre => self.favourite_genre_loss(model, step),
+            Lesson::Review => self.review_loss(model, step),
         }
     }
 
@@ -313,15 +406,16 @@ pub(crate) fn rank_titles(
     sequences(ask(model, prepared, trunk, asked, &search))
 }
 
-/// The likeliest favourite genre of each history, by the fused model.
+/// The likeliest favourite genre of each history, by the fused model; nothing where the catalogue
+/// has no genres.
 pub(crate) fn guess_genres(
     model: &UserLlm,
     tasks: &Tasks,
     prepared: &Prepared,
     trunks: &Trunks,
     histories: &[&[Event]],
-) -> Vec<Vec<usize>> {
-    let task = &tasks.favourite_genre;
+) -> Option<Vec<Vec<usize>>> {
+    let task = tasks.favourite_genre.as_ref()?;
     let search = BeamConfig {
         width: task.answers.texts.len(),
         k: 1,
@@ -334,7 +428,7 @@ pub(crate) fn guess_genres(
         histories,
         excluded: &vec![Vec::new(); histories.len()],
     };
-    sequences(ask(model, prepared, trunk, asked, &search))
+    Some(sequences(ask(model, prepared, trunk, asked, &search)))
 }
 
 fn sequences(rows: Vec<Vec<Ranked>>) -> Vec<Vec<usize>> {
@@ -383,14 +477,9 @@ mod tests {
         let tasks = toy::tasks(&prepared, &config);
         let model = toy::user_llm(&prepared, &config);
         let teacher = model.encoder.valid();
-        check(&mut Answering::new(
-            &model,
-            teacher,
-            &tasks,
-            &prepared,
-            &config,
-            config.language().unwrap().tuning,
-        ));
+        let tuning = config.language().unwrap().tuning;
+        let objective = Answering::new(&model, teacher, &tasks, &prepared, &config, tuning);
+        check(&mut objective.unwrap());
     }
 
     #[test]
@@ -425,7 +514,7 @@ mod tests {
     #[test]
     fn where_everybody_is_tested_no_genre_is_taught_and_every_step_teaches_items() {
         with_objective(&["evaluation.users=0"], |objective| {
-            assert!((0..20).all(|step| !objective.is_genre_step(step)));
+            assert!((0..20).all(|step| objective.lesson(step) == Lesson::NextItem));
         });
     }
 
@@ -435,7 +524,7 @@ mod tests {
             let mut found = Vec::new();
             with_objective(&[&format!("tuning.genre_share={share}")], |objective| {
                 found = (0..8)
-                    .filter(|&step| objective.is_genre_step(step))
+                    .filter(|&step| objective.lesson(step) == Lesson::FavouriteGenre)
                     .collect();
             });
             found
@@ -460,7 +549,8 @@ mod tests {
         let model = toy::user_llm(&prepared, &config);
         let teacher = model.encoder.valid();
         let tuning = config.language().unwrap().tuning;
-        let mut objective = Answering::new(&model, teacher, &tasks, &prepared, &config, tuning);
+        let objective = Answering::new(&model, teacher, &tasks, &prepared, &config, tuning);
+        let mut objective = objective.unwrap();
         for step in 0..12 {
             assert!(
                 objective

@@ -7,6 +7,7 @@ mod evaluation;
 mod export;
 mod loops;
 mod resume;
+mod reviews;
 mod run_folder;
 mod texts;
 mod toy;

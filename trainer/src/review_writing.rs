@@ -1,0 +1,256 @@
+//! Review writing: what a person would say about an item, in their own words.
+
+use std::ops::ControlFlow;
+
+use datasets::Event;
+use datasets::reviews::ReviewTexts;
+use llm::generate::{Decode, GenerationConfig, generate};
+use llm::{LanguageModel, Tokenizer};
+use llm_fusion::{UserDecoder, UserLlm};
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::{Figure, Rouge};
+use crate::prompts::{fill, line_end};
+use crate::tasks::Tasks;
+use crate::{Error, Monitor, Prepared, ReviewConfig, ReviewTarget, RunConfig};
+
+/// The task, with the texts that people wrote.
+#[derive(Debug)]
+pub struct ReviewWriting {
+    config: ReviewConfig,
+    texts: ReviewTexts,
+    tokenizer: Tokenizer,
+    /// Ends a review: the line's end.
+    end: u32,
+}
+
+impl ReviewWriting {
+    /// The task over these texts.
+    ///
+    /// # Errors
+    ///
+    /// If nobody wrote anything, or the tokenizer has no line end.
+    pub fn new(
+        config: &ReviewConfig,
+        texts: ReviewTexts,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, Error> {
+        if texts.is_empty() {
+            return Err(Error::value(
+                "review",
+                "a section",
+                "none for data in which nobody wrote anything",
+            ));
+        }
+        Ok(Self {
+            config: config.clone(),
+            texts,
+            end: line_end(tokenizer)?,
+            tokenizer: tokenizer.clone(),
+        })
+    }
+
+    /// What a person wrote at an event, by its position in the history, on one line; `None` where
+    /// nothing was written.
+    ///
+    /// # Errors
+    ///
+    /// If the texts cannot be read.
+    pub fn written(&self, user: usize, event: usize) -> Result<Option<String>, Error> {
+        let Some(review) = self.texts.get(user, event)? else {
+            return Ok(None);
+        };
+        let text = match self.config.target {
+            ReviewTarget::Text => review.text,
+            ReviewTarget::Summary => review.summary,
+        };
+        let words: Vec<&str> = text.split_whitespace().collect();
+        Ok((!words.is_empty()).then(|| words.join(" ")))
+    }
+
+    /// The prompt for a review of an event's item, after a history.
+    pub(crate) fn prompt(
+        &self,
+        tasks: &Tasks,
+        prepared: &Prepared,
+        history: &[Event],
+        event: &Event,
+    ) -> Vec<u32> {
+        let catalogue = &prepared.dataset.catalogue;
+        let title = catalogue.items[event.item as usize].title.as_str();
+        let rating = event.rating.to_string();
+        let values = [("{title}", title), ("{rating}", &rating)];
+        tasks.prompt_of(prepared, history, &fill(&self.config.prompt, &values))
+    }
+
+    /// The tokens of a review, with the one that ends it, as far as they are taught.
+    pub(crate) fn answer(&self, text: &str) -> Vec<u32> {
+        let tokens = self.tokenizer.encode_bare(&format!(" {text}"));
+        let mut tokens = tokens.unwrap_or_default();
+        tokens.truncate(self.config.max_tokens);
+        tokens.push(self.end);
+        tokens
+    }
+
+    /// A decoder's review.
+    fn write(&self, decoder: &mut impl Decode, prompt: &[u32]) -> Result<String, Error> {
+        let mut stop = self.tokenizer.stop().to_vec();
+        stop.push(self.end);
+        let generation = GenerationConfig::new(self.config.max_tokens).with_stop(stop);
+        let tokens = generate(decoder, prompt, &generation, |_| ControlFlow::Continue(()));
+        Ok(self.tokenizer.decode(&tokens)?.trim().to_string())
+    }
+}
+
+/// ROUGE of a contender's reviews, each a mean over people with its 95 % interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReviewRow {
+    /// The contender.
+    pub name: String,
+    /// People who wrote about the item that is tested.
+    pub people: usize,
+    /// F1 of single words.
+    pub rouge_1: Figure,
+    /// F1 of pairs of words.
+    pub rouge_2: Figure,
+    /// F1 of the longest common subsequence.
+    pub rouge_l: Figure,
+    /// The same over sentences.
+    pub rouge_lsum: Figure,
+}
+
+/// A person whose review is tested.
+struct Asked<'a> {
+    user: usize,
+    history: &'a [Event],
+    event: &'a Event,
+    reference: String,
+}
+
+/// The test users who wrote about the event that is tested.
+fn asked<'a>(prepared: &'a Prepared, task: &ReviewWriting) -> Result<Vec<Asked<'a>>, Error> {
+    let split = prepared.split();
+    let mut asked = Vec::new();
+    for &user in &prepared.test_users {
+        let Some((history, event)) = split.test(user) else {
+            continue;
+        };
+        if let Some(reference) = task.written(user, history.len())? {
+            asked.push(Asked {
+                user,
+                history,
+                event,
+                reference,
+            });
+        }
+    }
+    match asked.is_empty() {
+        true => Err(Error::value(
+            "review",
+            "a section",
+            "none where no test user wrote about the item that is tested",
+        )),
+        false => Ok(asked),
+    }
+}
+
+/// What each person wrote last, again: what personal style alone is worth.
+///
+/// # Errors
+///
+/// If the texts cannot be read, or no test user wrote anything.
+pub fn latest(prepared: &Prepared, task: &ReviewWriting) -> Result<ReviewRow, Error> {
+    score("own latest review", prepared, task, |asked| {
+        for event in (0..asked.history.len()).rev() {
+            if let Some(text) = task.written(asked.user, event)? {
+                return Ok(text);
+            }
+        }
+        Ok(String::new())
+    })
+}
+
+/// The language model as it is, with the latest events as text.
+///
+/// # Errors
+///
+/// As [`latest`].
+pub fn text_prompt(
+    prepared: &Prepared,
+    config: &RunConfig,
+    model: &LanguageModel,
+    tasks: &Tasks,
+    task: &ReviewWriting,
+    monitor: &mut dyn Monitor,
+) -> Result<ReviewRow, Error> {
+    let n_events = config.evaluation.text_events;
+    let tasks = tasks.with_text_events(n_events);
+    let name = format!("text prompt, last {n_events} events, zero-shot");
+    watched(&name, prepared, task, monitor, |asked| {
+        let prompt = task.prompt(&tasks, prepared, asked.history, asked.event);
+        task.write(&mut model.decoder(), &prompt)
+    })
+}
+
+/// A tuned language model, which reads user embeddings, a text, or both.
+///
+/// # Errors
+///
+/// As [`latest`]; or if the run is about the encoder alone.
+pub fn user_llm(
+    prepared: &Prepared,
+    config: &RunConfig,
+    model: &UserLlm,
+    tasks: &Tasks,
+    task: &ReviewWriting,
+    monitor: &mut dyn Monitor,
+) -> Result<ReviewRow, Error> {
+    let name = config.language()?.contender();
+    watched(&name, prepared, task, monitor, |asked| {
+        let prompt = task.prompt(tasks, prepared, asked.history, asked.event);
+        let user = model.read_user(&prepared.latest(&[asked.history], &model.device()));
+        task.write(&mut UserDecoder::new(model, Some(&user)), &prompt)
+    })
+}
+
+/// [`score`] under the eyes of a monitor.
+fn watched(
+    name: &str,
+    prepared: &Prepared,
+    task: &ReviewWriting,
+    monitor: &mut dyn Monitor,
+    mut write: impl FnMut(&Asked<'_>) -> Result<String, Error>,
+) -> Result<ReviewRow, Error> {
+    let mut done = 0;
+    monitor.begin(&format!("{name}: reviews"), 0, prepared.test_users.len());
+    let row = score(name, prepared, task, |asked| {
+        let text = write(asked);
+        done += 1;
+        monitor.step(done, &[]);
+        text
+    })?;
+    monitor.end("done");
+    Ok(row)
+}
+
+/// Let a contender write about every test item, and hold it against what was written.
+fn score(
+    name: &str,
+    prepared: &Prepared,
+    task: &ReviewWriting,
+    mut write: impl FnMut(&Asked<'_>) -> Result<String, Error>,
+) -> Result<ReviewRow, Error> {
+    let mut scores: Vec<Rouge> = Vec::new();
+    for asked in asked(prepared, task)? {
+        scores.push(Rouge::new(&asked.reference, &write(&asked)?, true));
+    }
+    let figure = |f1: fn(&Rouge) -> f64| Figure::of(&scores.iter().map(f1).collect::<Vec<_>>());
+    Ok(ReviewRow {
+        name: name.to_string(),
+        people: scores.len(),
+        rouge_1: figure(|rouge| rouge.rouge_1.f1),
+        rouge_2: figure(|rouge| rouge.rouge_2.f1),
+        rouge_l: figure(|rouge| rouge.rouge_l.f1),
+        rouge_lsum: figure(|rouge| rouge.rouge_lsum.f1),
+    })
+}
