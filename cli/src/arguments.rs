@@ -203,6 +203,8 @@ EXAMPLES
   user-llm data fetch
   user-llm data fetch movielens-100k
   user-llm data fetch smollm2-135m-instruct --cache /mnt/big/cache
+  user-llm data fetch amazon-2018/Magazine_Subscriptions
+  user-llm data fetch google-local-2021/Vermont
 
 A download that was cut off goes on where it was. What arrives is checked by size and SHA-256.")]
     Fetch {

@@ -18,14 +18,19 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
         DataCommand::Fetch { name: None } => output::print(&list(&workplace.store)),
         DataCommand::Fetch { name: Some(name) } => {
             let store = &workplace.store;
-            let path = match assets::find(&name) {
-                Ok(asset) => {
+            let path = match (assets::find(&name), assets::edition_of(&name)) {
+                (Ok(asset), _) => {
                     let path = store.fetch(asset, None)?;
                     output::note(&format!("licence: {}", asset.licence));
                     path
                 }
-                Err(_) if name.matches('/').count() == 1 => store.fetch_hub(&name, "main")?,
-                Err(error) => return Err(error.into()),
+                (_, Some((edition, part))) => {
+                    let path = store.fetch_reviews(edition, part)?;
+                    output::note(&format!("licence: {}", edition.licence));
+                    path
+                }
+                (Err(_), _) if name.matches('/').count() == 1 => store.fetch_hub(&name, "main")?,
+                (Err(error), _) => return Err(error.into()),
             };
             output::print(&path.display().to_string());
         }
@@ -161,6 +166,16 @@ fn list(store: &AssetStore) -> String {
             State::of(asset, store.cache_dir()).text(asset),
             asset.what.to_string(),
             asset.licence.to_string(),
+        ]
+    }));
+    rows.extend(assets::EDITIONS.iter().map(|edition| {
+        let is_here = store.cache_dir().join(edition.name).is_dir();
+        vec![
+            format!("{}/{}", edition.name, edition.example),
+            "by part".into(),
+            if is_here { "some" } else { "–" }.into(),
+            edition.what.to_string(),
+            edition.licence.to_string(),
         ]
     }));
     format!(

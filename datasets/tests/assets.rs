@@ -538,6 +538,35 @@ fn a_cache_that_is_read_only_still_serves_what_is_in_it() {
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+#[test]
+fn reviews_come_with_their_metadata_and_are_then_there_offline() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start_by_path(|path| match path {
+        "/public_datasets/data/amazon_v2/categoryFilesSmall/Toys_5.json.gz" => {
+            Reply::ok(b"reviews".to_vec())
+        }
+        "/public_datasets/data/amazon_v2/metaFiles2/meta_Toys.json.gz" => {
+            Reply::ok(b"items".to_vec())
+        }
+        _ => Reply::status(404),
+    });
+    let (edition, part) = datasets::assets::edition_of("amazon-2018/Toys").unwrap();
+    let store = AssetStore::new(cache.path()).mirror(server.url("/"));
+    let folder = store.fetch_reviews(edition, part).unwrap();
+    assert_eq!(folder, cache.path().join("amazon-2018/Toys"));
+    assert_eq!(fs::read(folder.join("Toys_5.json.gz")).unwrap(), b"reviews");
+    assert_eq!(fs::read(folder.join("meta_Toys.json.gz")).unwrap(), b"items");
+    let n_requests = server.requests().len();
+    let offline = AssetStore::new(cache.path()).offline(true);
+    assert_eq!(offline.fetch_reviews(edition, part).unwrap(), folder);
+    assert_eq!(server.requests().len(), n_requests);
+
+    let message = store.fetch_reviews(edition, "Books").unwrap_err().to_string();
+    for part in ["404", "amazon_v2/categoryFilesSmall/Books_5.json.gz", "by hand"] {
+        assert!(message.contains(part), "{part} is missing in {message}");
+    }
+}
+
 mod hub {
     use super::*;
 

@@ -67,7 +67,10 @@ fn path_of(
 pub fn dataset_path(name: &str, store: &AssetStore) -> Result<PathBuf, Error> {
     match Path::new(name) {
         path if path.exists() => Ok(path.to_path_buf()),
-        _ => Ok(store.fetch(assets::find(name)?, None)?),
+        _ => match assets::edition_of(name) {
+            Some((edition, part)) => Ok(store.fetch_reviews(edition, part)?),
+            None => Ok(store.fetch(assets::find(name)?, None)?),
+        },
     }
 }
 

@@ -24,10 +24,12 @@ mod download;
 mod hub;
 mod known;
 mod pip;
+mod reviews;
 mod store;
 
 pub use cache_dir::default_cache_dir;
 pub use known::{assets, find};
+pub use reviews::{EDITIONS, Edition, edition_of};
 pub use store::{AssetStore, Progress};
 
 /// Something that a run needs and that this repository does not hold.

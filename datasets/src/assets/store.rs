@@ -28,6 +28,8 @@ pub struct AssetStore {
     pub(super) is_offline: bool,
     pub(super) agent: Agent,
     pub(super) hub_url: String,
+    /// Takes the place of the hosts that reviews come from.
+    mirror: Option<String>,
     pip_commands: Vec<Vec<String>>,
     on_progress: Box<dyn Fn(Progress<'_>) + Send + Sync>,
 }
@@ -41,6 +43,7 @@ impl AssetStore {
             is_offline: false,
             agent: download::agent(),
             hub_url: "https://huggingface.co".to_string(),
+            mirror: None,
             pip_commands: pip::default_commands(),
             on_progress: Box::new(|_| {}),
         }
@@ -68,6 +71,22 @@ impl AssetStore {
     pub fn hub_url(mut self, url: impl Into<String>) -> Self {
         self.hub_url = url.into().trim_end_matches('/').to_string();
         self
+    }
+
+    /// Address of a mirror that has the [editions](super::EDITIONS) of reviews under their homes'
+    /// paths.
+    pub fn mirror(mut self, url: impl Into<String>) -> Self {
+        self.mirror = Some(url.into().trim_end_matches('/').to_string());
+        self
+    }
+
+    /// Where this file of an edition is asked for.
+    pub(super) fn home(&self, url: &str) -> String {
+        let path = url.splitn(4, '/').nth(3).unwrap_or_default();
+        match &self.mirror {
+            None => url.to_string(),
+            Some(mirror) => format!("{mirror}/{path}"),
+        }
     }
 
     /// The folder that assets are kept in.
