@@ -228,6 +228,33 @@ EXAMPLES
         #[arg(long, value_name = "DIR")]
         plots: Option<PathBuf>,
     },
+    /// Read a dataset once, with all checks, and write a store that training reads in no time
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm data prepare movielens-20m --min-history 51 --out ml-20m
+  user-llm data prepare --config shop.toml --out shop-store
+  user-llm data prepare ~/Movies_and_TV.json.gz --memory 2 --out movies-store
+  user-llm pretrain --config shop.toml --data shop-store
+
+The store is a folder of Arrow files that pandas, Polars, DuckDB and Spark read, too (docs/store.md),
+with vocabularies, catalogue, histories, split, a report of repairs and of what leaks, and a lock of
+hashes. The same input and settings give the same bytes.")]
+    Prepare {
+        #[command(flatten)]
+        source: SourceArgs,
+        /// The store's folder, which appears whole or not at all
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Hold about so many GB of events in memory at a time, and the rest on disk
+        #[arg(long, value_name = "GB", value_parser = gigabytes)]
+        memory: Option<f64>,
+        /// Store with each target N items to rank it among, drawn by --candidates-seed
+        #[arg(long, value_name = "N")]
+        candidates: Option<usize>,
+        /// Seed of the candidates
+        #[arg(long, value_name = "SEED", default_value_t = 42)]
+        candidates_seed: u64,
+    },
     /// Read a dataset and report, as JSON, what is wrong with it, and what leaks through its split
     #[command(after_long_help = "\
 EXAMPLES
@@ -248,7 +275,7 @@ read, and with --strict wherever something was not taken as it stood.")]
 /// A dataset, as a run would read it.
 #[derive(Args, Debug)]
 pub(crate) struct SourceArgs {
-    /// A known name, fetched if need be, or a folder, zip or file of data
+    /// A known name, fetched if need be, or a folder, zip, file or prepared store of data
     #[arg(required_unless_present = "config")]
     pub(crate) dataset: Option<String>,
     /// Read it as the section [data] of this run file says: tables, filters, split
@@ -497,6 +524,10 @@ fn probability(text: &str) -> Result<f64, String> {
         |value| value > 0.0 && value <= 1.0,
         "above 0 and at most 1",
     )
+}
+
+fn gigabytes(text: &str) -> Result<f64, String> {
+    number(text, |value| value > 0.0 && value.is_finite(), "above 0")
 }
 
 fn number(text: &str, is_fine: fn(f64) -> bool, expected: &str) -> Result<f64, String> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use datasets::assets::{self, Asset, AssetStore};
+use datasets::store::{self, CandidatesConfig, Lock, PrepareConfig, PreparedStore};
 use datasets::{Dataset, Split};
 use trainer::{DataConfig, RunConfig, plots, sources};
 
@@ -52,6 +53,41 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
                 false => format!("{}\n\n{stats}", dataset.name),
             });
         }
+        DataCommand::Prepare {
+            source,
+            out,
+            memory,
+            candidates,
+            candidates_seed: seed,
+        } => {
+            let config = config(workplace, &source)?;
+            let prepare_config = PrepareConfig {
+                read: config.read.clone(),
+                min_interactions: config.min_interactions,
+                min_history: config.min_history,
+                split: config.split.clone(),
+                candidates: candidates.map(|n| CandidatesConfig { n, seed }),
+            };
+            let source = sources::source(&config, None, &workplace.store)?;
+            let store = match memory {
+                None => store::prepare(&source, &prepare_config, &out)?,
+                Some(gigabytes) => {
+                    let bytes = (gigabytes * 1e9) as usize;
+                    store::prepare_within(bytes, &source, &prepare_config, &out)?
+                }
+            };
+            let report = store.report()?;
+            let found = report.map_or(String::new(), |report| {
+                format!("\n{}\n{}", report.repairs, report.leakage)
+            });
+            output::print(&format!(
+                "{}: {} users, {} items, {} events{found}",
+                out.display(),
+                store.n_users(),
+                store.catalogue().len(),
+                store.n_events(),
+            ));
+        }
         DataCommand::Validate { source, strict } => {
             let (config, dataset) = read(workplace, &source)?;
             let split = Split::new(&dataset, &config.split)?;
@@ -71,30 +107,42 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
     Ok(Ended::Done)
 }
 
-/// How the arguments say that a dataset is read, and the dataset, filtered.
-fn read(workplace: &Workplace, source: &SourceArgs) -> anyhow::Result<(DataConfig, Dataset)> {
+/// How the arguments say that a dataset is read.
+fn config(workplace: &Workplace, source: &SourceArgs) -> anyhow::Result<DataConfig> {
     let run = match &source.config {
         Some(file) => RunConfig::read(file, &[])?,
         None => RunConfig::from_toml(QUICK, QUICK_NAME, &[])?,
     };
     let mut config = run.data;
     if let Some(name) = &source.dataset {
-        if name.contains('/') && !Path::new(name).exists() {
+        let is_known = assets::edition_of(name).is_some();
+        if name.contains('/') && !is_known && !Path::new(name).exists() {
             anyhow::bail!(
-                "{name} is not there; give a folder, zip or file of data, or a known name"
+                "{name} is not there; give a folder, zip, file or store of data, or a known name"
             );
         }
         config.dataset.clone_from(name);
     }
     if source.config.is_none() {
         (config.min_interactions, config.min_history) = (0, 0);
+        let path = sources::dataset_path(&config.dataset, &workplace.store)?;
+        if PreparedStore::is_at(&path)
+            && let Some(settings) = Lock::read(&path)?.settings
+        {
+            config.split = settings.split;
+        }
     }
     config.read.skip_bad = source.skip_bad.unwrap_or(config.read.skip_bad);
     config.read.mask_values |= source.mask_values;
     config.min_interactions = source.min_interactions.unwrap_or(config.min_interactions);
     config.min_history = source.min_history.unwrap_or(config.min_history);
-    let dataset = sources::dataset(&config, None, &workplace.store)?;
-    let dataset = config.filter(dataset);
+    Ok(config)
+}
+
+/// The dataset that the arguments name, filtered, and how it was read.
+fn read(workplace: &Workplace, source: &SourceArgs) -> anyhow::Result<(DataConfig, Dataset)> {
+    let config = config(workplace, source)?;
+    let dataset = config.filter(sources::dataset(&config, None, &workplace.store)?);
     Ok((config, dataset))
 }
 

@@ -381,6 +381,25 @@ fn data_is_counted_and_what_is_wrong_with_it_is_told() {
     validate("ml", &["--strict"]).ok();
     assert_eq!(validate("five", &["--strict"]).code, Some(1));
 
+    let prepare = |out: &str, more: &[&str]| {
+        let words = ["data", "prepare", "ml", "--min-history", "5", "--out", out];
+        place.run(&[&words[..], more].concat())
+    };
+    let out = prepare("store", &["--candidates", "4"]).ok().out;
+    assert!(out.contains("12 users, 15 items, 108 events"), "{out}");
+    prepare("within", &["--candidates", "4", "--memory", "0.000001"]).ok();
+    for file in [
+        "events.arrow",
+        "users.arrow",
+        "candidates.arrow",
+        "data.lock",
+    ] {
+        let bytes = |store: &str| fs::read(place.path(store).join(file)).unwrap();
+        assert!(bytes("store") == bytes("within"), "{file} differs");
+    }
+    prepare("store", &[]).fails(&["store"]);
+    assert!(stats("store").ok().out.contains("108"));
+
     // A person with one event can be recommended to, and hinders nobody.
     place.write_data("one", |line| (2..=9).contains(&line).then(String::new));
     stats("one").ok();

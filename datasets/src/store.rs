@@ -262,6 +262,11 @@ impl PreparedStore {
         Self::read(folder, lock)
     }
 
+    /// Whether this folder has the lock of a store, of whatever version.
+    pub fn is_at(folder: &Path) -> bool {
+        lock::path(folder).is_file()
+    }
+
     /// Check, row by row, a store whose files another program wrote, and write its lock.
     ///
     /// # Errors

@@ -555,14 +555,24 @@ fn reviews_come_with_their_metadata_and_are_then_there_offline() {
     let folder = store.fetch_reviews(edition, part).unwrap();
     assert_eq!(folder, cache.path().join("amazon-2018/Toys"));
     assert_eq!(fs::read(folder.join("Toys_5.json.gz")).unwrap(), b"reviews");
-    assert_eq!(fs::read(folder.join("meta_Toys.json.gz")).unwrap(), b"items");
+    assert_eq!(
+        fs::read(folder.join("meta_Toys.json.gz")).unwrap(),
+        b"items"
+    );
     let n_requests = server.requests().len();
     let offline = AssetStore::new(cache.path()).offline(true);
     assert_eq!(offline.fetch_reviews(edition, part).unwrap(), folder);
     assert_eq!(server.requests().len(), n_requests);
 
-    let message = store.fetch_reviews(edition, "Books").unwrap_err().to_string();
-    for part in ["404", "amazon_v2/categoryFilesSmall/Books_5.json.gz", "by hand"] {
+    let message = store
+        .fetch_reviews(edition, "Books")
+        .unwrap_err()
+        .to_string();
+    for part in [
+        "404",
+        "amazon_v2/categoryFilesSmall/Books_5.json.gz",
+        "by hand",
+    ] {
         assert!(message.contains(part), "{part} is missing in {message}");
     }
 }

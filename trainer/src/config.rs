@@ -117,7 +117,8 @@ impl LanguageSections<'_> {
 /// The interactions and how they are cut.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DataConfig {
-    /// A known dataset's name (`user-llm data fetch` lists them), or a folder or zip of data files.
+    /// A known dataset's name (`user-llm data fetch` lists them), a folder or zip of data files, or a
+    /// store that `user-llm data prepare` wrote.
     pub dataset: String,
     /// Events of a history that are read at most, the latest; 50 in the paper.
     pub history_len: usize,
@@ -146,9 +147,15 @@ pub struct DataConfig {
 impl DataConfig {
     /// Leave out the people and items that have too few interactions.
     pub fn filter(&self, dataset: Dataset) -> Dataset {
-        dataset
-            .with_min_interactions(self.min_interactions)
-            .with_min_history(self.min_history)
+        // A prepared store may be filtered already.
+        let dataset = match self.min_interactions > dataset.min_interactions {
+            true => dataset.with_min_interactions(self.min_interactions),
+            false => dataset,
+        };
+        match self.min_history > dataset.min_history {
+            true => dataset.with_min_history(self.min_history),
+            false => dataset,
+        }
     }
 }
 

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use datasets::assets::{self, AssetStore};
 use datasets::reviews::ReviewTexts;
-use datasets::{Dataset, tables};
+use datasets::store::PreparedStore;
+use datasets::{Dataset, Source, SplitConfig, tables};
 use llm::load::LoadedModel;
 
 use crate::texts::TextReader;
 use crate::{DataConfig, Error, Monitor, Prepared, RunConfig};
 
 /// The dataset that `data.dataset` names: a known name, fetched if need be, or a path. `given` is
-/// a folder or zip that holds it already. With `data.tables` the folder holds these tables.
+/// a folder or zip that holds it already, or a prepared store. With `data.tables` the folder holds
+/// these tables.
 ///
 /// # Errors
 ///
@@ -23,10 +25,52 @@ pub fn dataset(
     store: &AssetStore,
 ) -> Result<Dataset, Error> {
     let path = path_of(config, given, store)?;
-    Ok(match &config.tables {
-        Some(tables) => tables::load(tables, &path, &config.read)?,
-        None => datasets::load_with(&path, &config.read)?,
-    })
+    if PreparedStore::is_at(&path) {
+        return from_store(&path, config);
+    }
+    Ok(source_at(config, path).load(&config.read)?)
+}
+
+/// Where that dataset is read from.
+///
+/// # Errors
+///
+/// If it is neither a known name nor a path, or cannot be fetched.
+pub fn source(
+    config: &DataConfig,
+    given: Option<&Path>,
+    store: &AssetStore,
+) -> Result<Source, Error> {
+    Ok(source_at(config, path_of(config, given, store)?))
+}
+
+fn source_at(config: &DataConfig, path: PathBuf) -> Source {
+    match &config.tables {
+        None => Source::Path(path),
+        Some(tables) => Source::Tables {
+            config: tables.clone(),
+            folder: path,
+        },
+    }
+}
+
+/// What `user-llm data prepare` made of a dataset.
+fn from_store(path: &Path, config: &DataConfig) -> Result<Dataset, Error> {
+    let store = PreparedStore::open(path)?;
+    match &store.lock().settings {
+        Some(settings) if settings.split != config.split => {
+            let as_toml = |split: &SplitConfig| toml::to_string(split).unwrap_or_default();
+            Err(Error::value(
+                "data.split",
+                as_toml(&config.split).trim().replace('\n', ", "),
+                format!(
+                    "what the store was prepared with: {}",
+                    as_toml(&settings.split).trim().replace('\n', ", ")
+                ),
+            ))
+        }
+        _ => Ok(store.dataset()?),
+    }
 }
 
 /// What people wrote, by the events of a dataset that [`dataset`] read; it may have been filtered

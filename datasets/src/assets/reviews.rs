@@ -118,7 +118,13 @@ impl AssetStore {
             let address = self.home(url);
             tracing::info!(url = address, "downloading");
             let report = |done, total| self.report(&name, done, total);
-            match download(&self.agent, &address, &folder.join(&name), expected, &report) {
+            match download(
+                &self.agent,
+                &address,
+                &folder.join(&name),
+                expected,
+                &report,
+            ) {
                 Ok(()) => {}
                 Err(error) if error.is_local() => return Err(error),
                 Err(error) => return Err(unavailable(error.to_string())),
@@ -145,7 +151,12 @@ mod tests {
             assert!(edition_of(name).is_none(), "{name}");
         }
         for edition in EDITIONS {
-            assert!(edition.files.iter().all(|url| url.matches("{}").count() == 1));
+            assert!(
+                edition
+                    .files
+                    .iter()
+                    .all(|url| url.matches("{}").count() == 1)
+            );
         }
     }
 }

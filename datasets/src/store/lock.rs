@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,6 +14,10 @@ const NAME: &str = "data.lock";
 
 /// The version of the store's schema that is written and read here: `docs/store.md`.
 pub const VERSION: u32 = 1;
+
+pub(super) fn path(folder: &Path) -> PathBuf {
+    folder.join(NAME)
+}
 
 /// What a prepared store holds and what it was made of: `data.lock`, in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,7 +65,7 @@ impl Lock {
         struct Version {
             version: u32,
         }
-        let path = folder.join(NAME);
+        let path = path(folder);
         let text = fs::read(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => no_store(folder, format!("it has no {NAME}")),
             _ => Error::Read {
@@ -112,7 +116,7 @@ impl Lock {
 
     /// Write it: the last file of a store.
     pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
-        write_json(&folder.join(NAME), self).map(drop)
+        write_json(&path(folder), self).map(drop)
     }
 }
 
