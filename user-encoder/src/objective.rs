@@ -40,7 +40,7 @@ pub enum ItemLoss {
     /// Binary cross-entropy of target against sampled items: with one negative SASRec's own loss;
     /// with many and a calibration that of [gSASRec](https://arxiv.org/abs/2308.07192).
     BinaryCrossEntropy {
-        /// Items drawn: for each event its own, up to 8; more are shared by the events of a step.
+        /// Items drawn: for each event its own, up to 8; more are shared by 64 events.
         negatives: usize,
         /// `t` in gSASRec: 0 is plain, 1 gives scores that are calibrated as probabilities.
         calibration: f64,
@@ -150,7 +150,9 @@ impl NextEventObjective {
             ItemLoss::BinaryCrossEntropy { negatives, .. } if negatives <= OWN => {
                 n_predicted * negatives
             }
-            ItemLoss::BinaryCrossEntropy { negatives, .. } => negatives,
+            ItemLoss::BinaryCrossEntropy { negatives, .. } => {
+                n_predicted.div_ceil(GROUP) * negatives
+            }
             ItemLoss::Softmax { .. } | ItemLoss::InBatchSoftmax { .. } => 0,
         });
         Draws {
@@ -264,6 +266,10 @@ impl NextEventObjective {
 /// Negatives up to this many are drawn for each event by itself.
 const OWN: usize = 8;
 
+/// Events that share their negatives where there are more. Drawn once for a whole batch, a few
+/// items would be pushed down by thousands of events at once.
+const GROUP: usize = 64;
+
 impl Draws {
     /// Positions of the events that are predicted; `None` if all positions are.
     fn predicted(&self, events: &PackedEvents) -> Option<Tensor<1, Int>> {
@@ -314,9 +320,22 @@ fn binary_cross_entropy(
             .squeeze_dim::<2>(2);
         (scores, drawn.reshape([n, negatives]).equal(targets))
     } else {
-        let drawn = draws.negatives(negatives, &device);
-        let scores = queries.matmul(table.select(0, drawn.clone()).transpose());
-        (scores, targets.equal(drawn.unsqueeze_dim(0)))
+        let groups = n.div_ceil(GROUP);
+        let drawn = draws.negatives(groups * negatives, &device);
+        let rows = table.select(0, drawn.clone());
+        let rows = rows.reshape([groups, negatives, d]);
+        let surplus = groups * GROUP - n;
+        let queries = queries.pad((0, 0, 0, surplus), 0.0);
+        let scores = queries.reshape([groups, GROUP, d]).matmul(rows.transpose());
+        let targets = targets.pad((0, 0, 0, surplus), 0);
+        let hits = targets
+            .reshape([groups, GROUP, 1])
+            .equal(drawn.reshape([groups, 1, negatives]));
+        let of_events = [groups * GROUP, negatives];
+        (
+            scores.reshape(of_events).narrow(0, 0, n),
+            hits.reshape(of_events).narrow(0, 0, n),
+        )
     };
     let others = log_sigmoid(-others).mask_fill(hits, 0.0);
     -(log_sigmoid(target) * power + others.sum_dim(1)).mean() / (1 + negatives) as f64
