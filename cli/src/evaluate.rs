@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
-use trainer::evaluate::{self, Answered, RANKS, Ranks};
+use trainer::evaluate::{self, Answered};
+use trainer::plain_text::{self, PlainTextRow};
 use trainer::results::{self, Results};
 use trainer::{
     EncoderInit, LanguageSections, Prepared, RunConfig, Tasks, efficiency, plots, report,
@@ -40,9 +40,21 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
     }
     let device = workplace.device()?;
     let mut monitor = workplace.terminal();
-    let mut answered = baselines(&run, &device)?;
+    let mut answered = vec![
+        evaluate::popularity(prepared, config),
+        match &config.dual_encoder {
+            Some(dual) => {
+                let encoder = folder.load_dual_encoder(dual, prepared, &device)?;
+                evaluate::dual_encoder(prepared, config, &encoder, &device)
+            }
+            None => {
+                let encoder = folder.load_encoder(prepared, &device)?;
+                evaluate::encoder(prepared, config, &encoder, &device)
+            }
+        },
+    ];
     let tuned = run.tuned()?;
-    let (mut costs, mut reviews) = (Vec::new(), Vec::new());
+    let (mut costs, mut reviews, mut plain_texts) = (Vec::new(), Vec::new(), Vec::new());
     if let Ok(language) = config.language()
         && (!args.no_text || !tuned.is_empty())
     {
@@ -55,6 +67,9 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         if !args.no_text {
             let text = evaluate::text_prompt(prepared, config, &llm.model, &asked, &mut monitor);
             answered.push(text);
+            let summary =
+                evaluate::text_summary(prepared, config, &llm.model, &asked, &mut monitor)?;
+            answered.extend(summary);
             if let Some(task) = &asked.reviews {
                 let model = &llm.model;
                 let row = review_writing::text_prompt(
@@ -68,6 +83,7 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
                 reviews.push(row);
             }
         }
+        let before = plain_text::perplexity(&llm.model, &llm.tokenizer)?;
         for Tuned {
             config: own,
             folder,
@@ -83,6 +99,11 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
             // The texts are those of the run.
             tasks.reviews.clone_from(&asked.reviews);
             let model = folder.load_user_llm(&own, prepared, llm.model.clone(), &llm.sha256)?;
+            plain_texts.push(PlainTextRow {
+                name: own.language()?.contender(),
+                before,
+                after: plain_text::perplexity(&model.llm, &llm.tokenizer)?,
+            });
             answered.push(evaluate::user_llm(
                 prepared,
                 &own,
@@ -129,6 +150,9 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
     if !reviews.is_empty() {
         text += &format!("\n{}", report::reviews(&reviews, &protocol));
     }
+    if !plain_texts.is_empty() {
+        text += &format!("\n{}", report::plain_text(&plain_texts));
+    }
     if !costs.is_empty() {
         text += &format!("\n{}", report::costs(&costs));
     }
@@ -140,11 +164,9 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         "report.json",
         &serde_json::json!({
             "name": config.name, "version": env!("CARGO_PKG_VERSION"), "backend": workplace.backend(),
-            "protocol": protocol, "contenders": rows, "reviews": reviews, "costs": costs,
+            "protocol": protocol, "contenders": rows, "reviews": reviews, "plain_text": plain_texts, "costs": costs,
         }),
     )?;
-    let ranks = serde_json::to_vec(&Ranks::new(prepared, &answered))?;
-    folder.write(RANKS, &ranks)?;
     folder.write("recall.svg", plots::recall(&rows, &protocol).as_bytes())?;
     let training = plots::training(&folder.metrics()?, &protocol);
     if let Some(training) = &training {
@@ -163,28 +185,6 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         output::note(&format!("and kept in {}", path.display()));
     }
     Ok(Ended::Done)
-}
-
-/// The contenders that need no language model.
-pub(crate) fn baselines(run: &Run, device: &Device) -> anyhow::Result<Vec<Answered>> {
-    let Run {
-        config,
-        prepared,
-        folder,
-    } = run;
-    Ok(vec![
-        evaluate::popularity(prepared, config),
-        match &config.dual_encoder {
-            Some(dual) => {
-                let encoder = folder.load_dual_encoder(dual, prepared, device)?;
-                evaluate::dual_encoder(prepared, config, &encoder, device)
-            }
-            None => {
-                let encoder = folder.load_encoder(prepared, device)?;
-                evaluate::encoder(prepared, config, &encoder, device)
-            }
-        },
-    ])
 }
 
 /// What was typed before this evaluation, given the config that is kept in `saved`.
@@ -228,7 +228,7 @@ fn compare(folders: &[PathBuf]) -> anyhow::Result<Ended> {
 }
 
 /// Keep `n` of the test users, spread evenly.
-pub(crate) fn thin(prepared: &mut Prepared, n: usize) {
+fn thin(prepared: &mut Prepared, n: usize) {
     let all = std::mem::take(&mut prepared.test_users);
     let n = n.min(all.len());
     prepared.test_users = (0..n).map(|at| all[at * all.len() / n]).collect();

@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::attention::CrossAttentionCache;
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use llm::{AttentionPlan, LanguageModel, LayerCache};
 use perceiver::{PerceiverResampler, PerceiverResamplerConfig};
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,11 @@ pub struct FusionConfig {
     /// Whether a tanh gate, closed at first, stands before each sum.
     #[config(default = true)]
     pub gated: bool,
+    /// Latest event embeddings that are read as they are, beside what the Perceiver compresses all
+    /// of them to. The last one is what a causal encoder predicts the next event from, and the
+    /// language model need not wait for the Perceiver to learn to hand it on. 0 in the paper.
+    #[config(default = 0)]
+    pub n_recent: usize,
 }
 
 /// The two ways in.
@@ -86,7 +91,7 @@ impl FusedBlocks {
 pub struct UserEmbeddings {
     /// `[batch, n, d_user]`
     pub embeddings: Tensor<3>,
-    /// `[batch, n]`, `true` at padding; padding comes last. `None` after a Perceiver.
+    /// `[batch, n]`, `true` at padding; padding comes last. `None` if there is none.
     pub mask_pad: Option<Tensor<2, Bool>>,
     /// Number of real embeddings of each row.
     pub lengths: Vec<usize>,
@@ -137,6 +142,7 @@ pub struct UserLlm {
     /// One for each block of the language model; none at all with a soft prompt.
     pub fusion: Vec<Option<GatedCrossAttention>>,
     soft_prompt: bool,
+    n_recent: usize,
 }
 
 impl UserLlmConfig {
@@ -184,6 +190,7 @@ impl UserLlmConfig {
             projector: Projector::new(d_encoder, d_user, scale, &device),
             fusion,
             soft_prompt: self.fusion.kind == FusionKind::SoftPrompt,
+            n_recent: self.fusion.n_recent,
             llm,
             encoder,
         }
@@ -207,17 +214,26 @@ impl UserLlm {
     ///
     /// # Shapes
     ///
-    /// - output: `[batch, n_latents, d_user]`, or `[batch, length, d_user]` without a Perceiver
+    /// - output: `[batch, n_latents + n_recent, d_user]`, the latest event first behind the
+    ///   latents; or `[batch, length, d_user]` without a Perceiver
     pub fn read_user(&self, history: &EventBatch) -> UserEmbeddings {
         let event_embeddings = self.encoder.event_embeddings(history);
         let mask_pad = history.mask_pad();
         match &self.resampler {
             Some(resampler) => {
+                let (recent, lengths) = latest(&event_embeddings, &history.lengths, self.n_recent);
                 let latents = resampler.forward(event_embeddings, mask_pad);
+                let n_latents = resampler.n_latents();
+                let embeddings = match recent {
+                    Some(recent) => Tensor::cat(vec![latents, recent], 1),
+                    None => latents,
+                };
+                let n = n_latents + self.n_recent;
+                let lengths: Vec<usize> = lengths.iter().map(|n| n_latents + n).collect();
                 UserEmbeddings {
-                    lengths: vec![resampler.n_latents(); history.batch()],
-                    embeddings: self.projector.forward(latents),
-                    mask_pad: None,
+                    mask_pad: mask_after(&lengths, n, &embeddings.device()),
+                    embeddings: self.projector.forward(embeddings),
+                    lengths,
                 }
             }
             None => UserEmbeddings {
@@ -322,6 +338,35 @@ impl UserLlm {
     }
 }
 
+/// The latest `n` events of each row, the last one first, and how many of them are real; there is
+/// nothing to take for an `n` of 0.
+fn latest(events: &Tensor<3>, lengths: &[usize], n: usize) -> (Option<Tensor<3>>, Vec<usize>) {
+    let real = lengths.iter().map(|&length| length.min(n)).collect();
+    if n == 0 {
+        return (None, real);
+    }
+    let [batch, length, d_model] = events.dims();
+    let slots = lengths.iter().enumerate().flat_map(|(row, &own)| {
+        (1..=n).map(move |age| (row * length + own.saturating_sub(age)) as i64)
+    });
+    let slots = TensorData::new(slots.collect::<Vec<i64>>(), [batch * n]);
+    let slots = Tensor::<1, Int>::from_data(slots, &events.device());
+    let flat = events.clone().reshape([batch * length, d_model]);
+    let latest = flat.select(0, slots).reshape([batch, n, d_model]);
+    (Some(latest), real)
+}
+
+/// `true` from each row's length on; `None` if nothing is left over.
+fn mask_after(lengths: &[usize], n: usize, device: &Device) -> Option<Tensor<2, Bool>> {
+    if lengths.iter().all(|&own| own == n) {
+        return None;
+    }
+    let is_padding = |&own: &usize| (0..n).map(move |at| at >= own);
+    let mask: Vec<bool> = lengths.iter().flat_map(is_padding).collect();
+    let mask = TensorData::new(mask, [lengths.len(), n]);
+    Some(Tensor::from_data(mask, device))
+}
+
 /// The mask of a soft prompt followed by a prompt; `None` if neither has padding.
 fn join_masks(
     user: &UserEmbeddings,
@@ -393,6 +438,30 @@ mod tests {
         assert_eq!(fused(FusedBlocks::Upper(2)), [3, 4]);
         assert_eq!(fused(FusedBlocks::Upper(9)), [0, 1, 2, 3, 4]);
         assert_eq!(fused(FusedBlocks::Only(vec![3, 1])), [1, 3]);
+    }
+
+    #[test]
+    fn recent_events_pass_beside_the_perceiver_the_last_one_first() {
+        let device = Device::flex();
+        let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::All);
+        let model = init(fusion.with_n_recent(2), 16);
+        let items = Tensor::<3, Int>::from_data([[[5], [9], [7]], [[4], [0], [0]]], &device);
+        let history = EventBatch::new(vec![items], vec![3, 1]);
+        let user = model.read_user(&history);
+        assert_eq!(user.embeddings.dims(), [2, 7, 128]);
+        assert_eq!(user.lengths, [7, 6]);
+        let mask: Vec<bool> = user.mask_pad.unwrap().into_data().iter().collect();
+        assert_eq!(mask.iter().filter(|&&is_padding| is_padding).count(), 1);
+        assert!(mask[13], "the second person has one event");
+
+        let events = model.encoder.event_embeddings(&history);
+        for (row, slot, event) in [(0, 5, 2), (0, 6, 1), (1, 5, 0)] {
+            let event = events.clone().slice([row..row + 1, event..event + 1]);
+            let expected = model.projector.forward(event).into_data();
+            let given = user.embeddings.clone();
+            let given = given.slice([row..row + 1, slot..slot + 1]).into_data();
+            given.assert_eq(&expected, true);
+        }
     }
 
     #[test]

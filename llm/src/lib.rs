@@ -38,6 +38,7 @@ mod feed_forward;
 pub mod generate;
 pub mod load;
 mod model;
+mod perplexity;
 pub mod ranking;
 mod rotary;
 pub mod save;

@@ -275,6 +275,18 @@ pub struct PromptConfig {
     pub history: String,
     /// One event of it: `{title}`, `{genres}`, `{rating}`.
     pub event: String,
+    /// A summary in the place of such a text, by the language model itself; the paper's other
+    /// baseline. Leave the section out to do without that contender.
+    pub summary: Option<SummaryConfig>,
+}
+
+/// How the language model summarises a person before it is asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SummaryConfig {
+    /// Stands behind the history, and is what the summary begins with.
+    pub opening: String,
+    /// Longest summary, in tokens; it ends with its line.
+    pub max_tokens: usize,
 }
 
 /// The review task: what a person would say about an item.
@@ -627,6 +639,9 @@ impl RunConfig {
             positive("tuning.gate_rate", tuning.gate_rate)?;
             positive("tuning.encoder_rate", tuning.encoder_rate)?;
             at_least("tuning.whole_model_steps", tuning.whole_model_steps, 1)?;
+            if let Some(summary) = &self.language()?.prompts.summary {
+                at_least("prompts.summary.max_tokens", summary.max_tokens, 1)?;
+            }
             if let Some(review) = &self.review {
                 at_least("review.max_tokens", review.max_tokens, 1)?;
                 from_0_to_1("review.share", review.share)?;
@@ -857,14 +872,7 @@ fn similar_key(config: &RunConfig, unknown: &str) -> Option<String> {
     }
     let mut keys = Vec::new();
     collect("", &toml::Value::try_from(config).ok()?, &mut keys);
-    nearest(keys, unknown)
-}
-
-/// The name that is most like an unknown one, if any is.
-pub(crate) fn nearest(known: Vec<String>, unknown: &str) -> Option<String> {
-    let best = known
-        .into_iter()
-        .min_by_key(|name| distance(name, unknown))?;
+    let best = keys.into_iter().min_by_key(|key| distance(key, unknown))?;
     (distance(&best, unknown) <= 3).then_some(best)
 }
 

@@ -1,7 +1,5 @@
 //! What a question about a person costs: history as text against user embeddings.
 
-mod parts;
-
 use std::time::Instant;
 
 use datasets::Event;
@@ -13,8 +11,6 @@ use llm_fusion::{Trunk, UserDecoder, UserEmbeddings, UserLlm, UserReader};
 use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
 use user_encoder::{FeedForwardKind, UserEncoderConfig};
-
-pub use parts::{Limits, PartCost, parts};
 
 use crate::tasks::{Task, Tasks};
 use crate::{Error, Monitor, Prepared, RunConfig};
@@ -62,6 +58,8 @@ pub struct Sizes {
     pub encoder: UserEncoderConfig,
     /// The Perceiver's, if there is one.
     pub perceiver: Option<PerceiverResamplerConfig>,
+    /// Event embeddings that pass beside the Perceiver.
+    pub n_recent: usize,
     /// Width of the user embeddings.
     pub d_user: usize,
     /// Blocks with cross-attention, and its inner width.
@@ -84,6 +82,7 @@ impl Sizes {
             llm: llm.clone(),
             encoder: config.encoder.clone(),
             perceiver: language.perceiver.cloned(),
+            n_recent: language.fusion.n_recent,
             d_user: if model.is_soft_prompt() {
                 llm.d_model
             } else {
@@ -100,79 +99,39 @@ impl Sizes {
     /// causal attention, and one row of the head.
     pub fn language_model(&self, tokens: usize) -> f64 {
         let c = &self.llm;
-        let weights = 2.0 * (c.n_layers * self.block_weights() * tokens) as f64;
+        let per_block =
+            c.d_model * (2 * c.n_heads + 2 * c.n_kv_heads) * c.d_head + 3 * c.d_model * c.d_ff;
+        let weights = 2.0 * (c.n_layers * per_block * tokens) as f64;
         let attention = 2.0 * (c.n_layers * tokens * tokens * c.n_heads * c.d_head) as f64;
         weights + attention + 2.0 * (c.d_model * c.vocab_size) as f64
     }
 
-    /// The weights that a token goes through, and those of the head.
-    pub fn language_model_weights(&self) -> usize {
-        let c = &self.llm;
-        c.n_layers * self.block_weights() + c.d_model * c.vocab_size
-    }
-
-    fn block_weights(&self) -> usize {
-        let c = &self.llm;
-        c.d_model * (2 * c.n_heads + 2 * c.n_kv_heads) * c.d_head + 3 * c.d_model * c.d_ff
-    }
-
     /// Encoder, Perceiver and projector over `events` events.
     pub fn user(&self, events: usize) -> f64 {
-        self.encoder(events) + self.perceiver(events)
-    }
-
-    /// The encoder over `events` events.
-    pub fn encoder(&self, events: usize) -> f64 {
         let (encoder, d) = (&self.encoder, self.encoder.d_model);
+        let d_event: usize = encoder
+            .modalities
+            .iter()
+            .map(|modality| modality.d_embedding)
+            .sum();
         let slots = events + 1; // BOS
-        let per_layer = self.encoder_layer_weights() * slots + slots * slots * d;
-        2.0 * (self.event_width() * d * events + encoder.n_layers * per_layer) as f64
-    }
-
-    /// The encoder's weights that are read: of its tables, the rows of `events` events.
-    pub fn encoder_weights(&self, events: usize) -> usize {
-        let (encoder, d) = (&self.encoder, self.encoder.d_model);
-        self.event_width() * (events + d) + encoder.n_layers * self.encoder_layer_weights()
-    }
-
-    /// Width of an event's modalities side by side.
-    fn event_width(&self) -> usize {
-        let modalities = self.encoder.modalities.iter();
-        modalities.map(|modality| modality.d_embedding).sum()
-    }
-
-    fn encoder_layer_weights(&self) -> usize {
-        let (encoder, d) = (&self.encoder, self.encoder.d_model);
         let n_ff = match encoder.feed_forward {
             FeedForwardKind::SwiGlu => 3,
             FeedForwardKind::Relu | FeedForwardKind::Gelu => 2,
         };
-        (4 * d + n_ff * encoder.d_ff) * d
-    }
-
-    /// Perceiver and projector over `events` event embeddings; without a Perceiver, the projector.
-    pub fn perceiver(&self, events: usize) -> f64 {
-        let d = self.encoder.d_model;
+        let per_layer = (4 * d + n_ff * encoder.d_ff) * d * slots + slots * slots * d;
+        let encoder = d_event * d * events + encoder.n_layers * per_layer;
         let (perceiver, n) = match &self.perceiver {
             Some(perceiver) => {
                 let n = perceiver.n_latents;
                 // Queries, output and feed-forward for the latents, keys and values for the events.
                 let latents = (2 + 2 * perceiver.ff_multiplier) * d * d * n;
                 let per_layer = latents + 2 * d * d * events + 2 * n * events * d;
-                (perceiver.n_layers * per_layer, n)
+                (perceiver.n_layers * per_layer, n + self.n_recent)
             }
             None => (0, events),
         };
-        2.0 * (perceiver + d * self.d_user * n) as f64
-    }
-
-    /// The weights of Perceiver and projector.
-    pub fn perceiver_weights(&self) -> usize {
-        let d = self.encoder.d_model;
-        let layers = self.perceiver.as_ref().map_or(0, |perceiver| {
-            perceiver.n_layers * (4 + 2 * perceiver.ff_multiplier) * d * d
-        });
-        layers + d * self.d_user
+        2.0 * (encoder + perceiver + d * self.d_user * n) as f64
     }
 
     /// Cross-attention of `tokens` tokens to `n` user embeddings.
@@ -181,15 +140,6 @@ impl Sizes {
         let queries_and_output = 4 * tokens * self.llm.d_model * inner;
         let keys_and_values = 4 * n * self.d_user * inner;
         (blocks * (queries_and_output + keys_and_values + 4 * tokens * n * inner)) as f64
-    }
-
-    /// The weights of cross-attention: for a text, and for one more token, whose keys and values are
-    /// there.
-    pub fn cross_attention_weights(&self) -> (usize, usize) {
-        let (blocks, inner) = self.cross_attention;
-        let queries_and_output = blocks * 2 * self.llm.d_model * inner;
-        let keys_and_values = blocks * 2 * self.d_user * inner;
-        (queries_and_output + keys_and_values, queries_and_output)
     }
 }
 
@@ -227,7 +177,12 @@ pub fn measure(
     };
     let trunk = (!model.is_soft_prompt() && model.lowest_fused() > 0)
         .then(|| model.trunk(&task.prompt, &task.answers.trie));
-    let longest = longest(prepared);
+    let longest = prepared
+        .dataset
+        .histories
+        .iter()
+        .max_by_key(|history| history.events.len());
+    let longest = longest.map_or(&[][..], |history| &history.events);
     let mut costs = Vec::new();
     monitor.begin("time to first token", 0, lengths.len());
     for (done, &events) in lengths.iter().enumerate() {
@@ -305,13 +260,6 @@ pub fn measure(
     Ok(costs)
 }
 
-/// The history of the person with the most events.
-fn longest(prepared: &Prepared) -> &[Event] {
-    let histories = prepared.dataset.histories.iter();
-    let longest = histories.max_by_key(|history| history.events.len());
-    longest.map_or(&[][..], |history| &history.events)
-}
-
 /// The last `n` events, the first repeated in front if there are fewer.
 fn last(events: &[Event], n: usize) -> Vec<Event> {
     let have = events.len().min(n);
@@ -364,6 +312,7 @@ mod tests {
                 .with_n_layers(2)
                 .with_d_ff(48),
             perceiver,
+            n_recent: 2,
             d_user: 11,
             cross_attention: (2, 20),
         }
@@ -400,34 +349,17 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_those_of_the_products_and_of_the_rows_that_are_read() {
-        let perceiver = PerceiverResamplerConfig::new(16)
-            .with_n_latents(3)
-            .with_n_layers(2)
-            .with_ff_multiplier(2);
-        let sizes = sizes(Some(perceiver));
-        let block = 2 * 24 * 24 + 2 * 24 * 12 + 3 * 24 * 40;
-        assert_eq!(sizes.language_model_weights(), 3 * block + 24 * 97);
-        let layer = 4 * 16 * 16 + 2 * 16 * 48;
-        assert_eq!(sizes.encoder_weights(5), 5 * 10 + 10 * 16 + 2 * layer);
-        let layer = 4 * 16 * 16 + 2 * 2 * 16 * 16;
-        assert_eq!(sizes.perceiver_weights(), 2 * layer + 16 * 11);
-        let (all, again) = sizes.cross_attention_weights();
-        assert_eq!((all, again), (2 * 2 * (24 + 11) * 20, 2 * 2 * 24 * 20));
-    }
-
-    #[test]
     fn without_a_perceiver_every_event_is_projected() {
         assert_eq!(sizes(None).user(5), encoder(5) + product(5, 16, 11));
     }
 
     #[test]
-    fn a_perceiver_reads_every_event_and_hands_on_its_latents() {
+    fn a_perceiver_reads_every_event_and_its_latents_and_recent_events_are_handed_on() {
         let perceiver = PerceiverResamplerConfig::new(16)
             .with_n_latents(3)
             .with_n_layers(2)
             .with_ff_multiplier(2);
-        let mut expected = encoder(5) + product(3, 16, 11);
+        let mut expected = encoder(5) + product(3 + 2, 16, 11);
         for _layer in 0..2 {
             expected += 2.0 * product(3, 16, 16) + 2.0 * product(5, 16, 16);
             expected += product(3, 16, 5) + product(3, 5, 16);

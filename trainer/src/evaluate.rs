@@ -18,9 +18,6 @@ use crate::{Error, Monitor, Prepared, RunConfig};
 /// Items that a contender recommends to each user.
 pub const K: usize = 10;
 
-/// Name of the file of [`Ranks`] in a run's folder.
-pub const RANKS: &str = "ranks.json";
-
 /// What one contender answered, user by user in the order of [`Prepared::test_users`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
@@ -56,39 +53,6 @@ pub struct Row {
     pub genre: Option<Figure>,
 }
 
-/// Where the contenders rank each person's true next item: what a paired test needs, and no more.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ranks {
-    /// Places of the test users in the dataset, ascending; ids are not kept.
-    pub users: Vec<usize>,
-    /// Each contender, in the order of the table.
-    pub contenders: Vec<ContenderRanks>,
-}
-
-/// Ranks of one contender.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ContenderRanks {
-    /// The contender's name.
-    pub name: String,
-    /// The rank for each of the users, from 1; `None` where the item is not in the list.
-    pub ranks: Vec<Option<usize>>,
-}
-
-impl Ranks {
-    /// Gather what the contenders answered.
-    pub fn new(prepared: &Prepared, answered: &[Answered]) -> Self {
-        let questions = Questions::new(prepared);
-        let ranks = |answered: &Answered| ContenderRanks {
-            name: answered.name.clone(),
-            ranks: questions.ranks(answered),
-        };
-        Self {
-            users: prepared.test_users.clone(),
-            contenders: answered.iter().map(ranks).collect(),
-        }
-    }
-}
-
 /// The test questions: what each user's history is, and what was right.
 struct Questions<'a> {
     histories: Vec<&'a [Event]>,
@@ -113,20 +77,6 @@ impl<'a> Questions<'a> {
             histories,
             targets,
             genres,
-        }
-    }
-
-    /// Rank of each right answer; `None` where it is not in a contender's list.
-    fn ranks(&self, answered: &Answered) -> Vec<Option<usize>> {
-        match &answered.ranks {
-            Some(ranks) => ranks.iter().copied().map(Some).collect(),
-            None => {
-                let lists = answered.recommended.iter().zip(&self.targets);
-                let rank = |(items, target): (&Vec<usize>, &usize)| {
-                    Some(items.iter().position(|item| item == target)? + 1)
-                };
-                lists.map(rank).collect()
-            }
         }
     }
 
@@ -182,7 +132,13 @@ pub(crate) fn split(prepared: &Prepared, config: &RunConfig) -> String {
 /// A contender's row.
 pub fn score(prepared: &Prepared, answered: &Answered) -> Row {
     let questions = Questions::new(prepared);
-    let ranks = questions.ranks(answered);
+    let places = answered.recommended.iter().zip(&questions.targets);
+    let ranks: Vec<Option<usize>> = match &answered.ranks {
+        Some(ranks) => ranks.iter().copied().map(Some).collect(),
+        None => places
+            .map(|(items, target)| Some(items.iter().position(|item| item == target)? + 1))
+            .collect(),
+    };
     let figure = |metric: &dyn Fn(Option<usize>) -> f64| {
         Figure::of(&ranks.iter().map(|&rank| metric(rank)).collect::<Vec<_>>())
     };
@@ -305,21 +261,62 @@ pub fn text_prompt(
     tasks: &Tasks,
     monitor: &mut dyn Monitor,
 ) -> Answered {
-    let questions = Questions::new(prepared);
-    let excluded = questions.excluded(config);
     let n_events = config.evaluation.text_events;
     let catalogue = &prepared.dataset.catalogue;
-    let histories = questions.histories.iter();
-    let texts: Vec<Vec<u32>> = histories
-        .map(|history| tasks.history_tokens(catalogue, history, n_events))
-        .collect();
+    let histories = Questions::new(prepared).histories.into_iter();
+    let texts = histories.map(|history| tasks.history_tokens(catalogue, history, n_events));
+    let texts: Vec<Vec<u32>> = texts.collect();
+    let name = format!("text prompt, last {n_events} events, zero-shot");
+    after_texts(name, &texts, prepared, config, model, tasks, monitor)
+}
+
+/// The language model that summarises the history first and reads its own summary then, however
+/// much it is asked; `None` if `prompts.summary` does not say how.
+///
+/// # Errors
+///
+/// If a summary cannot be decoded or encoded.
+pub fn text_summary(
+    prepared: &Prepared,
+    config: &RunConfig,
+    model: &LanguageModel,
+    tasks: &Tasks,
+    monitor: &mut dyn Monitor,
+) -> Result<Option<Answered>, Error> {
+    let n_events = config.evaluation.text_events;
+    let name = format!("own text summary of the last {n_events} events, zero-shot");
+    let mut texts = Vec::new();
+    monitor.begin(&format!("{name}: summaries"), 0, prepared.test_users.len());
+    for history in Questions::new(prepared).histories {
+        let Some(text) = tasks.summary_tokens(model, prepared, history, n_events)? else {
+            return Ok(None);
+        };
+        texts.push(text);
+        monitor.step(texts.len(), &[]);
+    }
+    monitor.end("done");
+    let answered = after_texts(name, &texts, prepared, config, model, tasks, monitor);
+    Ok(Some(answered))
+}
+
+/// What the language model answers after a text about each test user.
+fn after_texts(
+    name: String,
+    texts: &[Vec<u32>],
+    prepared: &Prepared,
+    config: &RunConfig,
+    model: &LanguageModel,
+    tasks: &Tasks,
+    monitor: &mut dyn Monitor,
+) -> Answered {
+    let excluded = Questions::new(prepared).excluded(config);
 
     // Prompts of like length together: padding is paid for.
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&at| texts[at].len());
     let mut recommended = vec![Vec::new(); texts.len()];
     let mut genres = vec![0; texts.len()];
-    monitor.begin("text prompt", 0, texts.len());
+    monitor.begin(&name, 0, texts.len());
     let mut done = 0;
     for batch in order.chunks(config.evaluation.batch_size) {
         let prompts: Vec<Vec<u32>> = batch.iter().map(|&at| texts[at].clone()).collect();
@@ -368,7 +365,7 @@ pub fn text_prompt(
     }
     monitor.end("done");
     Answered {
-        name: format!("text prompt, last {n_events} events, zero-shot"),
+        name,
         recommended,
         ranks: None,
         genres: tasks.favourite_genre.is_some().then_some(genres),

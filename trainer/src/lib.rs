@@ -3,11 +3,10 @@
 //! Read in this order: [`RunConfig`] (one run, one file), [`Prepared`] (data, split and batcher),
 //! [`pretrain`] and [`tune`] (the two stages, both through [`train()`]), [`evaluate`] (the
 //! contenders' table), [`recommend`] (anybody's next items), [`embed`] (their vectors),
-//! [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves), [`ablate`] (many runs that differ in a few keys), [`export()`] (files for
+//! [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves), [`export()`] (files for
 //! others).
 #![recursion_limit = "256"]
 
-pub mod ablate;
 mod added_items;
 pub mod backend;
 mod checkpoint;
@@ -24,7 +23,7 @@ mod export;
 mod lazy_adamw;
 pub mod metrics;
 mod monitor;
-pub mod page;
+pub mod plain_text;
 pub mod plots;
 mod prepared;
 mod pretrain;
@@ -39,7 +38,6 @@ pub mod sources;
 pub mod texts;
 
 mod tasks;
-mod tensorboard;
 mod train;
 mod tune;
 mod workers;
@@ -47,8 +45,8 @@ mod workers;
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use config::{
     DataConfig, EncoderInit, EvaluationConfig, LanguageSections, LlmConfig, ModalityKind,
-    ObjectiveConfig, PromptConfig, ReviewConfig, ReviewTarget, RunConfig, TextEncoderConfig,
-    TrainingConfig, TuningConfig,
+    ObjectiveConfig, PromptConfig, ReviewConfig, ReviewTarget, RunConfig, SummaryConfig,
+    TextEncoderConfig, TrainingConfig, TuningConfig,
 };
 pub use dual::pretrain_dual;
 pub use error::Error;

@@ -5,6 +5,8 @@ use datasets::{Event, NO_RATING};
 use crate::efficiency::Cost;
 use crate::evaluate::{Answered, Row};
 use crate::metrics::Figure;
+use crate::plain_text::PlainTextRow;
+use crate::prompts::Answers;
 use crate::review_writing::ReviewRow;
 use crate::{Prepared, RunConfig};
 
@@ -33,6 +35,26 @@ pub fn reviews(rows: &[ReviewRow], protocol: &str) -> String {
     format!(
         "{}\n{protocol}; ROUGE: F1 as rouge-score computes it, with stemming, over the {people} of \
          these users who wrote about the item that is tested\n",
+        table(&header, &cells)
+    )
+}
+
+/// What tuning did to the language model itself.
+pub fn plain_text(rows: &[PlainTextRow]) -> String {
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let change = match row.is_untouched() {
+                true => "none, to the last bit".into(),
+                false => format!("{:+.1} %", 100.0 * (row.after / row.before - 1.0)),
+            };
+            let figures = [row.before, row.after].map(|figure| format!("{figure:.3}"));
+            [vec![row.name.clone()], figures.to_vec(), vec![change]].concat()
+        })
+        .collect();
+    let header = ["language model of", "before tuning", "after", "change"];
+    format!(
+        "{}\nperplexity on three paragraphs of plain English, no user attached\n",
         table(&header, &cells)
     )
 }
@@ -116,7 +138,13 @@ pub fn costs(costs: &[Cost]) -> String {
 }
 
 /// One person: what they watched, what each contender recommends, what they watched next.
-pub fn person(prepared: &Prepared, config: &RunConfig, answered: &[Answered], at: usize) -> String {
+pub fn person(
+    prepared: &Prepared,
+    config: &RunConfig,
+    titles: &Answers,
+    answered: &[Answered],
+    at: usize,
+) -> String {
     let user = prepared.test_users[at];
     let Some((history, target)) = prepared.split().test(user) else {
         return String::new();
@@ -149,7 +177,7 @@ pub fn person(prepared: &Prepared, config: &RunConfig, answered: &[Answered], at
                 } else {
                     ""
                 };
-                format!("{}{hit}", catalogue.display_title(item as u32))
+                format!("{}{hit}", titles.texts[item])
             })
             .collect();
         let place = contender.recommended[at]
@@ -262,6 +290,7 @@ protocol
     fn a_person_s_page_shows_films_recommendations_and_what_came_next() {
         let config = toy::config(&[]);
         let prepared = toy::prepared(&config);
+        let titles = Answers::titles(&prepared.dataset.catalogue, &toy::tokenizer()).unwrap();
         let (_, target) = prepared.split().test(prepared.test_users[1]).unwrap();
         let target = target.item as usize;
         let answered = Answered {
@@ -270,10 +299,13 @@ protocol
             ranks: None,
             genres: None,
         };
-        let text = person(&prepared, &config, &[answered], 1);
+        let text = person(&prepared, &config, &titles, &[answered], 1);
         assert!(text.contains("made up (right at 2):"), "{text}");
+        assert!(
+            text.contains(&format!("{} ✓", titles.texts[target])),
+            "{text}"
+        );
         let next = prepared.dataset.catalogue.display_title(target as u32);
-        assert!(text.contains(&format!("{next} ✓")), "{text}");
         assert!(text.ends_with(&format!("Watched next: {next}\n")), "{text}");
     }
 }

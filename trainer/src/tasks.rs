@@ -1,14 +1,16 @@
 //! The questions that a language model is asked about a person.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datasets::reviews::ReviewTexts;
 use datasets::{Catalogue, Event};
-use llm::Tokenizer;
+use llm::generate::{GenerationConfig, generate};
+use llm::{LanguageModel, Tokenizer};
 
-use crate::prompts::Answers;
+use crate::prompts::{Answers, line_end};
 use crate::review_writing::ReviewWriting;
-use crate::{Error, Prepared, PromptConfig, RunConfig};
+use crate::{Error, Prepared, PromptConfig, RunConfig, SummaryConfig};
 
 /// Why encoding cannot fail any more.
 const ENCODES: &str = "a tokenizer that encoded all titles encodes what is made of them";
@@ -149,6 +151,35 @@ impl Tasks {
         let text = self.prompts.history_text(catalogue, latest);
         let tokens = self.tokenizer.encode(&text);
         tokens.expect(ENCODES)
+    }
+
+    /// What the language model itself says of the latest events of a history, in tokens that a
+    /// question may follow; `None` if the run does not say how it is asked for that.
+    pub(crate) fn summary_tokens(
+        &self,
+        model: &LanguageModel,
+        prepared: &Prepared,
+        history: &[Event],
+        n_events: usize,
+    ) -> Result<Option<Vec<u32>>, Error> {
+        let Some(SummaryConfig {
+            opening,
+            max_tokens,
+        }) = &self.prompts.summary
+        else {
+            return Ok(None);
+        };
+        let catalogue = &prepared.dataset.catalogue;
+        let mut prompt = self.history_tokens(catalogue, history, n_events);
+        prompt.extend(self.tokenizer.encode_bare(opening)?);
+        let mut stop = self.tokenizer.stop().to_vec();
+        stop.push(line_end(&self.tokenizer)?);
+        let generation = GenerationConfig::new(*max_tokens).with_stop(stop);
+        let decoder = &mut model.decoder();
+        let said = generate(decoder, &prompt, &generation, |_| ControlFlow::Continue(()));
+        let said = self.tokenizer.decode(&said)?;
+        let text = format!("{opening}{}\n", said.trim_end());
+        Ok(Some(self.tokenizer.encode(&text)?))
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) struct Tiny {
     pub(crate) kind: FusionKind,
     pub(crate) blocks: FusedBlocks,
     pub(crate) perceiver: bool,
+    pub(crate) n_recent: usize,
     pub(crate) dropout: f64,
 }
 
@@ -32,6 +33,7 @@ impl Tiny {
             kind: FusionKind::CrossAttention,
             blocks,
             perceiver: true,
+            n_recent: 0,
             dropout: 0.0,
         }
     }
@@ -41,6 +43,7 @@ impl Tiny {
             kind: FusionKind::SoftPrompt,
             blocks: FusedBlocks::All,
             perceiver: true,
+            n_recent: 0,
             dropout: 0.0,
         }
     }
@@ -52,7 +55,15 @@ impl Tiny {
         }
     }
 
-    /// One of each kind, with and without a Perceiver.
+    /// With more of the latest events than some histories of the tests have.
+    pub(crate) fn with_recent(self) -> Self {
+        Self {
+            n_recent: 3,
+            ..self
+        }
+    }
+
+    /// One of each kind, with and without a Perceiver, and with recent events beside it.
     pub(crate) fn all() -> Vec<Self> {
         let kinds = [
             Self::cross_attention(FusedBlocks::All),
@@ -62,7 +73,10 @@ impl Tiny {
         ];
         kinds
             .into_iter()
-            .flat_map(|tiny| [tiny.clone(), tiny.without_perceiver()])
+            .flat_map(|tiny| {
+                let recent = tiny.clone().with_recent();
+                [tiny.clone(), tiny.without_perceiver(), recent]
+            })
             .collect()
     }
 
@@ -86,7 +100,8 @@ impl Tiny {
         let fusion = FusionConfig::new(self.kind, self.blocks.clone())
             .with_d_user(10)
             .with_n_heads(2)
-            .with_d_head(3);
+            .with_d_head(3)
+            .with_n_recent(self.n_recent);
         let llm = LanguageModelConfig::new(VOCAB_SIZE, D_MODEL, N_BLOCKS, 4, 2, 4, 17)
             .init(device)
             .map(&mut Loud { state: 2 });

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use trainer::evaluate::{self, Answered};
-use trainer::{RunConfig, Silent};
+use trainer::{RunConfig, Session, Silent, tune};
 
 use crate::toy;
 
@@ -234,5 +234,52 @@ fn popularity_and_encoder_are_compared_without_a_language_model() {
     ] {
         let row = evaluate::score(&prepared, &answered);
         assert!(row.recall_10.mean >= row.recall_1.mean && row.recall_10.mean > 0.0);
+    }
+}
+
+/// Perplexity of a made-up text before and after tuning, both as bits.
+fn surprise(strategy: &str) -> [u64; 2] {
+    let _alone = toy::alone();
+    let strategy = format!("tuning.strategy={strategy}");
+    let patches = [
+        strategy.as_str(),
+        "tuning.training.steps=6",
+        "tuning.whole_model_steps=6",
+    ];
+    let config = toy::config(&patches);
+    let prepared = toy::prepared(&config);
+    let tasks = toy::tasks(&prepared, &config);
+    let model = toy::user_llm(&prepared, &config);
+    let text: Vec<u32> = (0..30).map(|at| at * at % 17).collect();
+    let before = model.llm.valid().perplexity(&text);
+    let (tuned, _) = tune(model, &tasks, &prepared, &config, Session::new(&mut Silent)).unwrap();
+    [before, tuned.llm.perplexity(&text)].map(f64::to_bits)
+}
+
+#[test]
+fn tuning_leaves_the_language_model_alone_to_the_last_bit_where_it_says_so() {
+    for strategy in ["enc", "proj"] {
+        let [before, after] = surprise(strategy);
+        assert_eq!(before, after, "{strategy}");
+    }
+    for strategy in ["full", "lora"] {
+        let [before, after] = surprise(strategy);
+        assert_ne!(before, after, "{strategy}");
+    }
+}
+
+#[test]
+fn a_summary_is_asked_for_where_the_run_says_how_and_is_read_in_the_history_s_place() {
+    let _alone = toy::alone();
+    let summary = "prompts.summary={ opening = \"Likes\", max_tokens = 4 }";
+    for (patches, is_asked) in [(&[][..], false), (&[summary][..], true)] {
+        let config = toy::config(patches);
+        let prepared = toy::prepared(&config);
+        let tasks = toy::tasks(&prepared, &config);
+        let model = toy::user_llm(&prepared, &config).valid();
+        let answered =
+            evaluate::text_summary(&prepared, &config, &model.llm, &tasks, &mut Silent).unwrap();
+        let n = answered.map(|answered| answered.recommended.len());
+        assert_eq!(n, is_asked.then_some(prepared.test_users.len()));
     }
 }

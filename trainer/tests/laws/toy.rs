@@ -95,6 +95,7 @@ d_user = 10
 n_heads = 2
 d_head = 4
 gated = true
+n_recent = 0
 
 [tuning]
 strategy = "enc"
