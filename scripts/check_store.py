@@ -1,11 +1,14 @@
 """A prepared store as other programs see it, and one that pyarrow wrote, as we see it.
 
-    $(bash scripts/data_venv.sh) scripts/check_store.py FOLDER_OF_MOVIELENS
+    cargo build --release --bin user-llm
+    $(bash scripts/data_venv.sh) scripts/check_store.py FOLDER_OF_MOVIELENS [USER_LLM]
 
 Prepares the folder, counts its events with pyarrow, pandas, Polars and DuckDB, writes the same
-tables with pyarrow into another folder, has that sealed, and compares. Needs cargo.
+tables with pyarrow into another folder, has that sealed, pretrains an encoder for some steps on each
+store, and compares. USER_LLM is the program, target/release/user-llm if not given.
 """
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -30,16 +33,30 @@ SCHEMA = {  # docs/store.md
 }
 
 
-def store(*arguments):
-    command = ["cargo", "run", "--release", "--quiet", "-p", "datasets"]
-    command += ["--example", "store", "--", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+# Small, because it is the way to the weights that is checked.
+RUN = [
+    "data.history_len=20", "encoder.d_model=16", "encoder.n_layers=1", "encoder.max_length=80",
+    "pretraining.batch_size=16", "pretraining.steps=12", "pretraining.validate_every=6",
+]
 
 
-def main(source):
+def run(program, *arguments):
+    command = [program, *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def pretrained(program, store):
+    """The hash of the weights that some steps of pretraining on a store give."""
+    patches = [word for patch in RUN for word in ("--set", patch)]
+    folder = store.with_suffix(".run")
+    run(program, "pretrain", "--data", store, "--run", folder, *patches)
+    return hashlib.sha256((folder / "encoder.safetensors").read_bytes()).hexdigest()
+
+
+def main(source, program=ROOT / "target/release/user-llm"):
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder, "ours"), Path(folder, "theirs")
-        printed = store("prepare", source, ours, 64)
+        printed = run(program, "data", "prepare", source, "--out", ours)
         tables = {name: feather.read_table(ours / f"{name}.arrow", memory_map=True) for name in SCHEMA}
         for name, table in tables.items():
             assert table.schema.names == SCHEMA[name].names, table.schema
@@ -59,11 +76,15 @@ def main(source):
             # As from pandas: other types, and batches of another size.
             frame = pa.Table.from_pandas(table.to_pandas(), schema=SCHEMA[name], preserve_index=False)
             feather.write_feather(frame, theirs / f"{name}.arrow", compression="uncompressed", chunksize=1000)
-        assert store("seal", theirs).splitlines()[0] == printed.splitlines()[0]
+        sealed = run(program, "data", "seal", theirs, "--name", "theirs")
+        counts = sealed.splitlines()[0].split(": ")[1]
+        assert counts == printed.splitlines()[0].split(": ")[1], (sealed, printed)
         locks = [json.loads((path / "data.lock").read_text()) for path in (ours, theirs)]
         assert all(locks[0][key] == locks[1][key] for key in ("version", "users", "items", "events"))
-        print("written by pyarrow and sealed:", printed.splitlines()[0])
+        print("written by pyarrow and sealed:", counts)
+        assert pretrained(program, ours) == pretrained(program, theirs)
+        print("pretrained on both: the same weights")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    main(*(Path(argument).resolve() for argument in sys.argv[1:]))

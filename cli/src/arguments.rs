@@ -255,6 +255,24 @@ hashes. The same input and settings give the same bytes.")]
         #[arg(long, value_name = "SEED", default_value_t = 42)]
         candidates_seed: u64,
     },
+    /// Check a store that another program wrote, row by row, and lock it
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm data seal shop.store --name shop
+  user-llm pretrain --data shop.store
+
+Spark, BigQuery or pandas write the tables as docs/store.md has them. What is wrong is told by file and
+row, and nothing is locked then.")]
+    Seal {
+        /// The folder with the tables
+        store: PathBuf,
+        /// What the dataset is called
+        #[arg(long)]
+        name: String,
+        /// The timestamps are ranks within each history, and no times
+        #[arg(long)]
+        ranks: bool,
+    },
     /// Read a dataset and report, as JSON, what is wrong with it, and what leaks through its split
     #[command(after_long_help = "\
 EXAMPLES

@@ -80,13 +80,11 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
             let found = report.map_or(String::new(), |report| {
                 format!("\n{}\n{}", report.repairs, report.leakage)
             });
-            output::print(&format!(
-                "{}: {} users, {} items, {} events{found}",
-                out.display(),
-                store.n_users(),
-                store.catalogue().len(),
-                store.n_events(),
-            ));
+            output::print(&format!("{}{found}", counts(&store, &out)));
+        }
+        DataCommand::Seal { store, name, ranks } => {
+            let sealed = PreparedStore::seal(&store, &name, ranks)?;
+            output::print(&counts(&sealed, &store));
         }
         DataCommand::Validate { source, strict } => {
             let (config, dataset) = read(workplace, &source)?;
@@ -105,6 +103,16 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
         }
     }
     Ok(Ended::Done)
+}
+
+fn counts(store: &PreparedStore, path: &Path) -> String {
+    format!(
+        "{}: {} users, {} items, {} events",
+        path.display(),
+        store.n_users(),
+        store.catalogue().len(),
+        store.n_events(),
+    )
 }
 
 /// How the arguments say that a dataset is read.

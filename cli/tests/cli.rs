@@ -398,6 +398,27 @@ fn data_is_counted_and_what_is_wrong_with_it_is_told() {
         assert!(bytes("store") == bytes("within"), "{file} differs");
     }
     prepare("store", &[]).fails(&["store"]);
+    // What another program writes has the tables, and neither rows nor lock.
+    fs::create_dir(place.path("theirs")).unwrap();
+    for table in ["events", "users", "items", "genres", "ratings"] {
+        let file = |store: &str| place.path(store).join(format!("{table}.arrow"));
+        fs::copy(file("store"), file("theirs")).unwrap();
+    }
+    stats("theirs").fails(&["theirs"]);
+    let seal = ["data", "seal", "theirs", "--name", "theirs"];
+    let out = place.run(&seal).ok().out;
+    assert!(out.contains("12 users, 15 items, 108 events"), "{out}");
+    let pretrain = |store: &str| {
+        let mut words = Place::pretrain_words(&format!("runs/of-{store}"), 6, 3);
+        words[2] = store.into();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        place.run(&words).ok();
+        place.weights(&format!("runs/of-{store}"), "encoder.safetensors")
+    };
+    assert!(
+        pretrain("store") == pretrain("theirs"),
+        "the weights differ"
+    );
     assert!(stats("store").ok().out.contains("108"));
 
     // A person with one event can be recommended to, and hinders nobody.

@@ -103,7 +103,7 @@ fn read_batches(folder: &Path) -> Result<f64, Box<dyn Error>> {
         for _ in 0..64 {
             let user = random.random_range(0..store.n_users());
             let end = random.random_range(0..store.history_len(user)) + 1;
-            black_box(store.events(user, end.saturating_sub(50)..end));
+            black_box(store.events(user, end.saturating_sub(50)..end).to_vec());
         }
     }
     Ok(started.elapsed().as_secs_f64())

@@ -19,7 +19,7 @@ impl Dataset {
     /// let item = |id: &str| Item { id: id.into(), title: id.into(), year: None, genres: vec![] };
     /// let catalogue = Catalogue::new(vec![item("rare"), item("popular")], vec![])?;
     /// let event = |item, timestamp| Event { item, rating: 4.0, timestamp };
-    /// let ada = History { user: "ada".into(), events: vec![event(0, 1), event(1, 2), event(1, 3)] };
+    /// let ada = History { user: "ada".into(), events: vec![event(0, 1), event(1, 2), event(1, 3)].into() };
     ///
     /// let core = Dataset::from_histories("tiny", catalogue, vec![ada])?.with_min_interactions(2);
     /// assert_eq!(core.catalogue.items[0].id, "popular");
@@ -43,7 +43,7 @@ impl Dataset {
                 break counts;
             }
             for history in &mut self.histories {
-                history.events.retain(|event| is_kept(event.item));
+                history.events.to_mut().retain(|event| is_kept(event.item));
             }
         };
 
@@ -57,7 +57,7 @@ impl Dataset {
         }
         self.catalogue = Catalogue::new(items, self.catalogue.genres)
             .expect("a part of a catalogue is a catalogue");
-        for event in self.histories.iter_mut().flat_map(|h| &mut h.events) {
+        for event in self.histories.iter_mut().flat_map(|h| h.events.to_mut()) {
             event.item = renumbered[&event.item];
         }
         self.without_absent_ratings()

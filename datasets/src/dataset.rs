@@ -56,7 +56,7 @@ impl Dataset {
     /// let item = |id: &str| Item { id: id.into(), title: id.into(), year: None, genres: vec![] };
     /// let catalogue = Catalogue::new(vec![item("a"), item("b")], vec![])?;
     /// let event = |item, timestamp| Event { item, rating: 4.0, timestamp };
-    /// let ada = History { user: "ada".into(), events: vec![event(1, 20), event(0, 10)] };
+    /// let ada = History { user: "ada".into(), events: vec![event(1, 20), event(0, 10)].into() };
     ///
     /// let dataset = Dataset::from_histories("tiny", catalogue, vec![ada])?;
     /// assert_eq!(dataset.histories[0].events[0].item, 0);
@@ -88,7 +88,8 @@ impl Dataset {
             ratings.insert(event.rating.to_bits());
         }
         for history in &mut histories {
-            history.events.sort_by_key(|event| event.timestamp);
+            let events = history.events.to_mut();
+            events.sort_by_key(|event| event.timestamp);
         }
         Ok(Self {
             name: name.into(),
@@ -151,7 +152,7 @@ mod tests {
     fn dataset(events: Vec<Event>) -> Result<Dataset, Error> {
         let history = History {
             user: "canary".into(),
-            events,
+            events: events.into(),
         };
         Dataset::from_histories("tiny", catalogue(), vec![history])
     }

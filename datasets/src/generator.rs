@@ -275,7 +275,7 @@ impl Generator {
         }
         History {
             user: id(user),
-            events,
+            events: events.into(),
         }
     }
 
@@ -385,12 +385,8 @@ impl Generator {
         let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties))?;
         let mut rows: Vec<(usize, Event)> = Vec::with_capacity(N_ROWS);
         for user in 0..self.n_users() {
-            rows.extend(
-                self.history(user)
-                    .events
-                    .into_iter()
-                    .map(|event| (user, event)),
-            );
+            let history = self.history(user);
+            rows.extend(history.events.iter().map(|&event| (user, event)));
             if rows.len() < N_ROWS && user + 1 < self.n_users() {
                 continue;
             }

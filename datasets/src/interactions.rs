@@ -81,11 +81,11 @@ pub fn read_interactions(path: &Path, catalogue: &Catalogue) -> Result<Vec<Histo
         }
         let user = record.user.into_string();
         let place = *place_of.entry(user.clone()).or_insert_with(|| {
-            let events = Vec::new();
+            let events = Vec::new().into();
             histories.push(History { user, events });
             histories.len() - 1
         });
-        histories[place].events.push(Event {
+        histories[place].events.to_mut().push(Event {
             item: catalogue
                 .find(&record.item.into_string())
                 .unwrap_or(UNKNOWN_ITEM),
@@ -94,7 +94,8 @@ pub fn read_interactions(path: &Path, catalogue: &Catalogue) -> Result<Vec<Histo
         });
     }
     for history in &mut histories {
-        history.events.sort_by_key(|event| event.timestamp);
+        let events = history.events.to_mut();
+        events.sort_by_key(|event| event.timestamp);
     }
     Ok(histories)
 }

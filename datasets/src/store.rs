@@ -19,7 +19,7 @@
 //! assert_eq!((bounds.train, bounds.validation, bounds.test), (1, Some(1), 2..3));
 //! assert_eq!(store.events(0, 1..3)[1].timestamp, 30);
 //!
-//! // Everything in memory, as if it had been read from the source.
+//! // As if it had been read from the source, but for the events, which stay where they are.
 //! let again = PreparedStore::open(&folder.join("store"))?;
 //! assert!(again.dataset()? == source.load(&ReadOptions::default())?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -31,6 +31,7 @@ mod external;
 mod lock;
 mod mapped;
 mod read;
+mod rows;
 mod write;
 
 use std::fmt;
@@ -48,6 +49,7 @@ use crate::{
 
 pub use candidates::CandidatesConfig;
 pub use lock::{Lock, LockedFile, VERSION};
+pub(crate) use rows::MappedEvents;
 pub(crate) use write::{Header, StoreWriter};
 
 /// A file of the store, and its columns in order.
@@ -120,6 +122,8 @@ const CANDIDATES: Table = Table {
     columns: &[column("user"), column("target"), column("items")],
 };
 const REPORT: &str = "report.json";
+/// [`EVENTS`] again, as they are in memory.
+const ROWS: &str = "events.rows";
 
 /// How a store is prepared. A key that does not exist is refused.
 ///
@@ -245,7 +249,7 @@ pub struct PreparedStore {
     catalogue: Catalogue,
     ratings: Vec<f32>,
     users: Vec<read::User>,
-    events: read::Events,
+    events: MappedEvents,
     candidates: Option<read::Candidates>,
 }
 
@@ -276,11 +280,16 @@ impl PreparedStore {
     pub fn seal(folder: &Path, name: &str, time_is_rank: bool) -> Result<Self, Error> {
         let all = [
             EVENTS.file,
+            ROWS,
             USERS.file,
             ITEMS.file,
             GENRES.file,
             RATINGS.file,
         ];
+        let columns = read::Columns::of(folder)?;
+        let mut rows = rows::RowsWriter::new(folder)?;
+        columns.for_each_part(|events| rows.write(events))?;
+        rows.finish()?;
         let given = [CANDIDATES.file, REPORT]
             .into_iter()
             .filter(|name| folder.join(name).exists());
@@ -301,10 +310,10 @@ impl PreparedStore {
                 .collect::<Result<_, Error>>()?,
         };
         let mut store = Self::read_unlocked(folder, lock)?;
-        store.check_rows()?;
+        store.check_rows(&columns)?;
         store.lock.users = store.users.len();
         store.lock.items = store.catalogue.len();
-        store.lock.events = store.events.len;
+        store.lock.events = store.n_events();
         store.lock.write(folder)?;
         Ok(store)
     }
@@ -317,7 +326,7 @@ impl PreparedStore {
             events,
             ..
         } = store.lock;
-        match (store.users.len(), store.catalogue.len(), store.events.len) == (users, items, events)
+        match (store.users.len(), store.catalogue.len(), store.n_events()) == (users, items, events)
         {
             true => Ok(store),
             false => Err(no_store(
@@ -328,14 +337,14 @@ impl PreparedStore {
     }
 
     fn read_unlocked(folder: &Path, lock: Lock) -> Result<Self, Error> {
-        let events = read::Events::of(folder)?;
+        let events = MappedEvents::of(folder)?;
         let has_candidates = lock.files.contains_key(CANDIDATES.file);
         let candidates = has_candidates.then(|| read::Candidates::of(folder));
         Ok(Self {
             path: folder.to_path_buf(),
             catalogue: read::catalogue(folder)?,
             ratings: read::ratings(folder)?,
-            users: read::users(folder, events.len)?,
+            users: read::users(folder, events.as_slice().len())?,
             candidates: candidates.transpose()?,
             events,
             lock,
@@ -343,16 +352,16 @@ impl PreparedStore {
     }
 
     /// What a reader of histories relies on.
-    fn check_rows(&self) -> Result<(), Error> {
+    fn check_rows(&self, columns: &read::Columns) -> Result<(), Error> {
         let wrong = |file: &str, reason: String| Err(no_store(&self.path.join(file), reason));
         for user in 0..self.n_users() {
-            let events = self.history(user).events;
+            let events = self.events(user, 0..self.history_len(user));
             let is_good = |event: &Event| {
                 let has_rating = self.ratings.contains(&event.rating);
                 (event.item as usize) < self.catalogue.len()
                     && (has_rating || event.rating == NO_RATING)
             };
-            if !self.events.are_of(user, self.users[user].rows.clone()) {
+            if !columns.are_of(user, self.users[user].rows.clone()) {
                 return wrong(
                     EVENTS.file,
                     format!("not all rows of user {user} are the user's"),
@@ -426,7 +435,7 @@ impl PreparedStore {
 
     /// Number of events, all histories together.
     pub fn n_events(&self) -> usize {
-        self.events.len
+        self.events.as_slice().len()
     }
 
     /// A person's id as the data file spells it.
@@ -443,23 +452,20 @@ impl PreparedStore {
         self.users[user].rows.len()
     }
 
-    /// Some of a person's events, oldest first, read from the disk.
+    /// Some of a person's events, oldest first, where they are in the file.
     ///
     /// # Panics
     ///
     /// Panics if the range goes beyond [`history_len`](Self::history_len).
-    pub fn events(&self, user: usize, events: Range<usize>) -> Vec<Event> {
-        let rows = &self.users[user].rows;
-        assert!(events.end <= rows.len(), "a range beyond the history");
-        self.events
-            .read(rows.start + events.start..rows.start + events.end)
+    pub fn events(&self, user: usize, events: Range<usize>) -> &[Event] {
+        &self.events.as_slice()[self.users[user].rows.clone()][events]
     }
 
-    /// All of a person's events.
+    /// All of a person's events, not copied either.
     pub fn history(&self, user: usize) -> History {
         History {
             user: self.user_id(user).to_string(),
-            events: self.events(user, 0..self.history_len(user)),
+            events: self.events.part(self.users[user].rows.clone()).into(),
         }
     }
 
@@ -482,7 +488,7 @@ impl PreparedStore {
         self.candidates.as_ref()?.get(user, target)
     }
 
-    /// All of it in memory, equal to what was read from the source.
+    /// All of it, equal to what was read from the source. Events stay where they are.
     ///
     /// # Errors
     ///

@@ -219,9 +219,9 @@ fn a_store_that_is_not_what_its_lock_says_is_refused() {
     let lock = fs::read_to_string(path.join("data.lock")).unwrap();
     for (from, to, expected) in [
         (
-            "\"version\": 1",
             "\"version\": 2",
-            "its version is 2, and this program reads 1",
+            "\"version\": 1",
+            "its version is 1, and this program reads 2",
         ),
         ("\"name\"", "\"nmae\"", "unknown field `nmae`"),
         (

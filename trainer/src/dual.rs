@@ -6,9 +6,10 @@ use datasets::{Event, Split, Window};
 use user_encoder::{DualEncoder, ItemLoss, NegativeSampler};
 
 use crate::prepared::sample;
-use crate::pretrain::{Windows, counts};
+use crate::pretrain::counts;
 use crate::ranking::{RankingConfig, validation_ndcg};
 use crate::train::{Objective, Outcome, Session, Stage, train};
+use crate::windows::Windows;
 use crate::{Error, Prepared, RunConfig};
 
 /// Pretrain a dual encoder.
@@ -57,13 +58,13 @@ impl<'a> InBatch<'a> {
         let users: Vec<usize> = split.validation_users().collect();
         let sampler =
             || NegativeSampler::by_popularity(&counts(prepared), config.objective.popularity);
-        let windows = split.windows(config.data.history_len, config.data.stride.max(1));
+        let stride = config.data.stride.max(1);
         Ok(Self {
             prepared,
             split,
             log_q: log_q.then(sampler),
             device: device.clone().autodiff(),
-            windows: Windows::sliding(windows.collect(), config.seed),
+            windows: Windows::sliding(&split, config.data.history_len, stride, config.seed),
             validation_users: sample(&users, config.pretraining.validation_users, config.seed),
             batch_size: config.pretraining.batch_size,
             ranking: RankingConfig::of_run(config, 0),

@@ -479,7 +479,7 @@ mod tests {
         let mut dataset = titles(&[("A", None), ("B", None), ("C", None), ("D", None)]);
         let thursday = 1_000_000 * 604_800;
         let times = [thursday, thursday, thursday + 5, thursday + 90_000];
-        let events = &mut dataset.histories[0].events;
+        let events = dataset.histories[0].events.to_mut();
         for (event, time) in events.iter_mut().zip(times) {
             event.timestamp = time;
         }

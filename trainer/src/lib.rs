@@ -40,6 +40,7 @@ pub mod texts;
 mod tasks;
 mod train;
 mod tune;
+mod windows;
 mod workers;
 
 pub use checkpoint::{Checkpoint, Checkpoints};

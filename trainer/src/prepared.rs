@@ -199,7 +199,7 @@ mod tests {
         let catalogue = Catalogue::new(items, genres).unwrap();
         let history = History {
             user: "u".into(),
-            events: events(&[0, 1, 2, 3, 4]),
+            events: events(&[0, 1, 2, 3, 4]).into(),
         };
         let dataset = Dataset::from_histories("five", catalogue, vec![history]).unwrap();
         Prepared::new(dataset, &toy::config(&[])).unwrap()
@@ -318,7 +318,7 @@ mod tests {
     fn data_that_leaves_nothing_to_train_on_is_refused() {
         let mut dataset = toy::dataset();
         for history in &mut dataset.histories {
-            history.events.truncate(3);
+            history.events.to_mut().truncate(3);
         }
         let error = Prepared::new(dataset, &toy::config(&[]))
             .unwrap_err()

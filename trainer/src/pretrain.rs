@@ -5,8 +5,6 @@ use burn::optim::GradientsParams;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use datasets::{Event, Split, Window};
-use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 use user_encoder::{
     Draws, ItemRows, NegativeSampler, NextEventObjective, PackedEvents, UserEncoder, seed_dropout,
 };
@@ -15,6 +13,7 @@ use crate::lazy_adamw::SparseTable;
 use crate::prepared::sample;
 use crate::ranking::{RankItems, RankingConfig, validation_ndcg};
 use crate::train::{Objective, Outcome, Session, Stage, backward, mix, train};
+use crate::windows::Windows;
 use crate::workers::Workers;
 use crate::{Error, ObjectiveConfig, Prepared, RunConfig, TrainingConfig};
 
@@ -89,10 +88,7 @@ impl<'a> NextEvent<'a> {
             device: device.clone().autodiff(),
             windows: match config.data.stride {
                 0 => Windows::drawn(&split, config.data.history_len, config.seed),
-                stride => {
-                    let windows = split.windows(config.data.history_len, stride);
-                    Windows::sliding(windows.collect(), config.seed)
-                }
+                stride => Windows::sliding(&split, config.data.history_len, stride, config.seed),
             },
             workers: Workers::new(workers),
             n_workers: workers,
@@ -274,174 +270,11 @@ fn sum(encoder: &UserEncoder, mut parts: Vec<GradientsParams>) -> GradientsParam
     all
 }
 
-/// Training windows in an order that is drawn anew for each pass over them.
-pub(crate) struct Windows {
-    cut: Cut,
-    seed: u64,
-    /// Number of windows before each pass, as far as they have been asked for.
-    starts: Vec<usize>,
-    pass: Option<usize>,
-    /// The windows of `pass`, in their order.
-    order: Vec<Window>,
-}
-
-/// How histories become windows.
-enum Cut {
-    /// The same windows in every pass.
-    Sliding(Vec<Window>),
-    /// Every event once a pass: histories of so many events, by user, cut at drawn places.
-    Drawn { n_events: Vec<usize>, length: usize },
-}
-
-impl Windows {
-    /// The same windows in every pass.
-    pub(crate) fn sliding(windows: Vec<Window>, seed: u64) -> Self {
-        Self::new(Cut::Sliding(windows), seed)
-    }
-
-    /// Windows of `length` inputs and a target, cut anew for each pass.
-    fn drawn(split: &Split<'_>, length: usize, seed: u64) -> Self {
-        let users = 0..split.n_histories();
-        let n_events = users.map(|user| split.train(user).len()).collect();
-        Self::new(Cut::Drawn { n_events, length }, seed)
-    }
-
-    fn new(cut: Cut, seed: u64) -> Self {
-        Self {
-            cut,
-            seed,
-            starts: vec![0],
-            pass: None,
-            order: Vec::new(),
-        }
-    }
-
-    /// The windows of one step; the same for the same step, whatever was asked before.
-    ///
-    /// # Panics
-    ///
-    /// Panics if there are no windows.
-    pub(crate) fn batch(&mut self, step: usize, batch_size: usize) -> Vec<Window> {
-        let window = |at: usize| {
-            while self.starts.last().is_some_and(|&start| start <= at) {
-                self.draw(self.starts.len() - 1);
-                let n = self.order.len();
-                assert!(n > 0, "no history is long enough to train on");
-                self.starts.push(self.starts[self.starts.len() - 1] + n);
-            }
-            let pass = self.starts.partition_point(|&start| start <= at) - 1;
-            self.draw(pass);
-            self.order[at - self.starts[pass]]
-        };
-        (step * batch_size..(step + 1) * batch_size)
-            .map(window)
-            .collect()
-    }
-
-    fn draw(&mut self, pass: usize) {
-        if self.pass == Some(pass) {
-            return;
-        }
-        let mut random = StdRng::seed_from_u64(mix(self.seed, pass as u64));
-        self.order = match &self.cut {
-            Cut::Sliding(windows) => windows.clone(),
-            Cut::Drawn { n_events, length } => drawn_windows(n_events, *length, &mut random),
-        };
-        self.order.shuffle(&mut random);
-        self.pass = Some(pass);
-    }
-}
-
-/// Windows of up to `length + 1` events that do not overlap: the first of each history ends at a
-/// drawn place. One event alone is kept: it is predicted from BOS.
-fn drawn_windows(n_events: &[usize], length: usize, random: &mut StdRng) -> Vec<Window> {
-    let whole = length + 1;
-    let mut windows = Vec::new();
-    for (user, &n) in n_events.iter().enumerate() {
-        let mut start = 0;
-        // A history that fits is not cut.
-        let mut end = if n <= whole {
-            n
-        } else {
-            random.random_range(1..=whole)
-        };
-        while start < n {
-            windows.push(Window {
-                user,
-                start,
-                end: end - 1,
-            });
-            start = end;
-            end = n.min(end + whole);
-        }
-    }
-    windows
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::toy;
-    use rand::RngExt;
-
-    fn windows(n: usize) -> Windows {
-        Windows::sliding(
-            (0..n)
-                .map(|user| Window {
-                    user,
-                    start: 0,
-                    end: 1,
-                })
-                .collect(),
-            7,
-        )
-    }
-
-    #[test]
-    fn a_batch_is_a_function_of_its_step_alone() {
-        let mut in_order = windows(11);
-        let sequential: Vec<Vec<Window>> = (0..20).map(|step| in_order.batch(step, 4)).collect();
-        let mut at_random = windows(11);
-        for step in [19, 3, 0, 7, 7, 18, 2, 5] {
-            assert_eq!(at_random.batch(step, 4), sequential[step]);
-        }
-        assert_eq!(windows(11).batch(13, 4), sequential[13]);
-    }
-
-    #[test]
-    fn every_pass_has_every_window_once_in_an_order_of_its_own() {
-        let mut windows = windows(11);
-        let users: Vec<usize> = (0..22)
-            .flat_map(|step| windows.batch(step, 2))
-            .map(|window| window.user)
-            .collect();
-        let passes: Vec<&[usize]> = users.chunks(11).collect();
-        for pass in &passes {
-            let mut sorted = pass.to_vec();
-            sorted.sort_unstable();
-            assert_eq!(sorted, (0..11).collect::<Vec<_>>());
-        }
-        assert_ne!(passes[0], passes[1]);
-        assert_ne!(passes[0], (0..11).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn drawn_windows_predict_every_event_once_a_pass_and_are_cut_anew() {
-        let n_events = [0, 1, 6, 7, 40];
-        let mut random = StdRng::seed_from_u64(1);
-        let mut passes = Vec::new();
-        for _ in 0..3 {
-            let windows = drawn_windows(&n_events, 5, &mut random);
-            for (user, &n) in n_events.iter().enumerate() {
-                let of_user = windows.iter().filter(|window| window.user == user);
-                let events: Vec<usize> = of_user.flat_map(|w| w.start..=w.end).collect();
-                assert_eq!(events, (0..n).collect::<Vec<_>>());
-            }
-            assert!(windows.iter().all(|window| window.end - window.start <= 5));
-            passes.push(windows);
-        }
-        assert_ne!(passes[0], passes[1]);
-    }
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
 
     /// Loss and all gradients of the second step.
     fn gradients_of(patches: &[&str]) -> (f32, Vec<f32>) {
@@ -515,12 +348,6 @@ mod tests {
             let grad = self.grads.get::<D>(param.id).expect("all parameters train");
             self.values.extend(grad.into_data().iter::<f32>());
         }
-    }
-
-    #[test]
-    #[should_panic(expected = "no history is long enough to train on")]
-    fn nothing_to_train_on_is_refused() {
-        windows(0).batch(0, 1);
     }
 
     /// Over data of many shapes: what is read in training ends before the validation event.

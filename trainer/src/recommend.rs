@@ -9,7 +9,7 @@
 //! let recommender = EncoderRecommender::new(&prepared, &encoder, &device);
 //! let wanted = Wanted { k: 10, exclude_seen: true, available: None };
 //! for people in prepared.dataset.histories.chunks(recommender.batch_size()) {
-//!     let histories: Vec<_> = people.iter().map(|person| person.events.as_slice()).collect();
+//!     let histories: Vec<_> = people.iter().map(|person| &person.events[..]).collect();
 //!     for recommended in recommender.recommend(&histories, &wanted) {
 //!         let best = &recommended[0];
 //!         println!("{} ({:.3})", prepared.dataset.catalogue.display_title(best.item), best.score);
@@ -306,7 +306,7 @@ mod tests {
             .dataset
             .histories
             .iter()
-            .map(|history| history.events.as_slice())
+            .map(|history| &history.events[..])
             .chain([&unknown[..]])
             .collect();
         let wanted = wanted(4, true, Some((0..15).collect()));

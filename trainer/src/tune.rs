@@ -10,11 +10,12 @@ use llm_fusion::{AnswerLoss, AnswerTargets, TextTargets, Trunk, UserLlm, UserRea
 use user_encoder::UserEncoder;
 
 use crate::prepared::sample;
-use crate::pretrain::{Windows, item_scores};
+use crate::pretrain::item_scores;
 use crate::ranking::left_out;
 use crate::review_writing::ReviewWriting;
 use crate::tasks::{Task, Tasks};
 use crate::train::{Objective, Outcome, Session, Stage, train};
+use crate::windows::Windows;
 use crate::{Error, Prepared, RunConfig, TuningConfig};
 
 /// Tune a fused model by the run's strategy.
@@ -159,7 +160,7 @@ impl<'a> Reviews<'a> {
                 true => 0.0,
                 false => config.review.as_ref().map_or(0.0, |review| review.share),
             },
-            windows: Windows::sliding(windows, config.seed),
+            windows: Windows::given(windows, config.seed),
             texts,
         })
     }
@@ -175,17 +176,15 @@ impl<'a> Answering<'a> {
         tuning: &'a TuningConfig,
     ) -> Result<Self, Error> {
         let split = prepared.split();
-        let windows: Vec<Window> = split
-            .windows(config.data.history_len, config.data.stride.max(1))
-            .collect();
+        let (length, stride) = (config.data.history_len, config.data.stride.max(1));
         // Windows of one person overlap, and so do their favourite genres: people whose genre is
         // tested have none of theirs taught.
-        let is_taught = |window: &&Window| {
+        let is_taught = |window: &Window| {
             let history = &split.train(window.user)[window.start..window.end];
             prepared.test_users.binary_search(&window.user).is_err()
                 && prepared.favourite_genre(history).is_some()
         };
-        let genre_windows: Vec<Window> = windows.iter().filter(is_taught).copied().collect();
+        let genre_windows: Vec<Window> = split.windows(length, stride).filter(is_taught).collect();
         if genre_windows.is_empty() && tuning.genre_share > 0.0 {
             tracing::warn!("everybody is tested: no favourite genre is left to be taught");
         }
@@ -202,9 +201,9 @@ impl<'a> Answering<'a> {
             trunks: Trunks::new(model, tasks, tuning),
             teacher,
             device: model.device(),
-            windows: Windows::sliding(windows, config.seed),
+            windows: Windows::sliding(&split, length, stride, config.seed),
             teaches_genres: !genre_windows.is_empty(),
-            genre_windows: Windows::sliding(genre_windows, config.seed),
+            genre_windows: Windows::given(genre_windows, config.seed),
             validation_users: sample(&users, tuning.training.validation_users, config.seed),
         })
     }

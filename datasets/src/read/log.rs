@@ -52,7 +52,7 @@ impl Log {
         }
         let ordered = log.order().into_iter().map(|person| History {
             user: mem::take(&mut log.people[person]),
-            events: mem::take(&mut histories[person]),
+            events: mem::take(&mut histories[person]).into(),
         });
         let histories = ordered.collect();
         let mut dataset = Dataset::from_histories(log.name, log.catalogue, histories)?;

@@ -12,10 +12,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::behind::Behind;
+use super::rows::{ROW, row};
 use crate::{Error, Event};
 
-/// Bytes of an event in a temporary file.
-const RECORD: usize = 20;
+/// Bytes of a person's number and an event in a temporary file.
+const RECORD: usize = 4 + ROW;
 
 /// Most groups, because each has an open file.
 const MAX_GROUPS: usize = 500;
@@ -182,9 +183,7 @@ fn for_each_record(
 fn record(person: u32, event: Event) -> [u8; RECORD] {
     let mut bytes = [0; RECORD];
     bytes[..4].copy_from_slice(&person.to_le_bytes());
-    bytes[4..8].copy_from_slice(&event.item.to_le_bytes());
-    bytes[8..12].copy_from_slice(&event.rating.to_bits().to_le_bytes());
-    bytes[12..].copy_from_slice(&event.timestamp.to_le_bytes());
+    bytes[4..].copy_from_slice(&row(&event));
     bytes
 }
 

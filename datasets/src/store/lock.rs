@@ -13,7 +13,7 @@ use crate::hash::hex;
 const NAME: &str = "data.lock";
 
 /// The version of the store's schema that is written and read here: `docs/store.md`.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 pub(super) fn path(folder: &Path) -> PathBuf {
     folder.join(NAME)

@@ -1,6 +1,7 @@
 //! Arrow files, mapped into memory: what is not read is not loaded.
 
 use std::fs::File;
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::ptr::NonNull;
@@ -51,7 +52,7 @@ fn decode(file: &File) -> Result<Vec<RecordBatch>, ArrowError> {
     const HEAD: usize = 8;
     /// The footer's length and `ARROW1` at the end.
     const TAIL: usize = 10;
-    let buffer = map_file(file)?;
+    let buffer = as_buffer(map_file(file)?);
     let tail_start = buffer.len().checked_sub(TAIL);
     let tail_start = tail_start.filter(|&start| start >= HEAD);
     let tail_start = tail_start.ok_or_else(|| broken("the file is cut short"))?;
@@ -86,13 +87,16 @@ fn decode(file: &File) -> Result<Vec<RecordBatch>, ArrowError> {
     reason = "a mapping is only sound while nobody writes to the file: a prepared store is written \
               once, under another name, and never changed, and its lock tells if somebody did"
 )]
-fn map_file(file: &File) -> Result<Buffer, ArrowError> {
-    let io = |error: std::io::Error| ArrowError::IoError(error.to_string(), error);
+pub(super) fn map_file(file: &File) -> io::Result<Mmap> {
     // SAFETY: as above.
-    let map = unsafe { Mmap::map(file) }.map_err(io)?;
+    unsafe { Mmap::map(file) }
+}
+
+#[expect(unsafe_code, reason = "Arrow has no safe way to take a mapping")]
+fn as_buffer(map: Mmap) -> Buffer {
     let (length, start) = (map.len(), NonNull::from(&map[..]).cast());
     // SAFETY: the mapping is as long as this, and lives on in the buffer.
-    Ok(unsafe { Buffer::from_custom_allocation(start, length, Arc::new(map)) })
+    unsafe { Buffer::from_custom_allocation(start, length, Arc::new(map)) }
 }
 
 fn broken(reason: &str) -> ArrowError {

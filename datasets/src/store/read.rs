@@ -10,10 +10,9 @@ use super::mapped::{full, lists, map, numbers, texts};
 use super::{CANDIDATES, EVENTS, GENRES, ITEMS, RATINGS, USERS, no_store};
 use crate::{Bounds, Catalogue, Error, Event, GenreIndex, Item, ItemIndex, NO_RATING};
 
-/// All events, where they are in the file.
-pub(super) struct Events {
+/// The columns of all events, as another program may have written them.
+pub(super) struct Columns {
     batches: Vec<Batch>,
-    pub(super) len: usize,
 }
 
 struct Batch {
@@ -25,57 +24,48 @@ struct Batch {
     timestamp: Int64Array,
 }
 
-impl Events {
+impl Columns {
+    /// Rows that are handed on at once.
+    const N_ROWS: usize = 1 << 16;
+
     pub(super) fn of(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(EVENTS.file);
-        let mut all = Self {
-            batches: Vec::new(),
-            len: 0,
-        };
+        let mut batches = Vec::new();
+        let mut start = 0;
         for batch in map(folder, &EVENTS)? {
-            all.batches.push(Batch {
-                start: all.len,
+            batches.push(Batch {
+                start,
                 user: full::<Int32Type>(&path, &batch, "user")?,
                 item: full::<Int32Type>(&path, &batch, "item")?,
                 rating: numbers::<Float32Type>(&path, &batch, "rating")?,
                 timestamp: full::<Int64Type>(&path, &batch, "timestamp")?,
             });
-            all.len += batch.num_rows();
+            start += batch.num_rows();
         }
-        Ok(all)
+        Ok(Self { batches })
     }
 
-    /// The events in these rows.
-    pub(super) fn read(&self, rows: Range<usize>) -> Vec<Event> {
-        let mut events = Vec::with_capacity(rows.len());
-        let first = self
-            .batches
-            .partition_point(|batch| batch.start <= rows.start);
-        for batch in &self.batches[first.saturating_sub(1)..] {
-            let end = rows.end.min(batch.start + batch.item.len());
-            let start = rows.start.max(batch.start);
-            if start >= end {
-                break;
-            }
-            let (start, end) = (start - batch.start, end - batch.start);
-            let items = &batch.item.values()[start..end];
-            let times = &batch.timestamp.values()[start..end];
-            let ratings = &batch.rating.values()[start..end];
-            for (at, ((&item, &rating), &timestamp)) in
-                (start..).zip(items.iter().zip(ratings).zip(times))
-            {
-                events.push(Event {
-                    item: item as ItemIndex,
-                    // What stands in a gap is anything.
-                    rating: match batch.rating.is_null(at) {
-                        true => NO_RATING,
-                        false => rating,
-                    },
-                    timestamp,
-                });
+    /// Call this with all events, so many at once as fit into little memory.
+    pub(super) fn for_each_part(
+        &self,
+        mut visit: impl FnMut(&[Event]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for batch in &self.batches {
+            let event = |row: usize| Event {
+                item: batch.item.value(row) as ItemIndex,
+                // What stands in a gap is anything.
+                rating: match batch.rating.is_null(row) {
+                    true => NO_RATING,
+                    false => batch.rating.value(row),
+                },
+                timestamp: batch.timestamp.value(row),
+            };
+            for start in (0..batch.item.len()).step_by(Self::N_ROWS) {
+                let end = batch.item.len().min(start + Self::N_ROWS);
+                visit(&(start..end).map(event).collect::<Vec<_>>())?;
             }
         }
-        events
+        Ok(())
     }
 
     /// Whether all rows of a person are the person's.

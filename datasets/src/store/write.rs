@@ -2,27 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::builder::{Int32Builder, ListBuilder};
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Int32Type, Int64Type};
-use arrow_array::{
-    Array, ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray,
-};
-use arrow_ipc::reader::FileReader;
+use arrow_array::{ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::ArrowError;
 use tempfile::TempDir;
 
 use super::behind::Behind;
 use super::lock::{Hashing, Lock, LockedFile, VERSION, write_json};
+use super::rows::{MappedEvents, RowsWriter};
 use super::{
-    CANDIDATES, CandidatesConfig, EVENTS, GENRES, ITEMS, PrepareConfig, RATINGS, REPORT, Report,
-    Table, USERS, no_store,
+    CANDIDATES, CandidatesConfig, EVENTS, GENRES, ITEMS, PrepareConfig, RATINGS, REPORT, ROWS,
+    Report, Table, USERS, no_store,
 };
 use crate::splits::{HistorySource, Rule, Visit};
 use crate::{Bounds, Catalogue, Error, Event, Item, ItemIndex, Leakage, NO_RATING, ReadReport};
@@ -48,6 +44,7 @@ pub(crate) struct StoreWriter {
     /// Removed with all that is in it if the store is not finished.
     folder: TempDir,
     events: TableWriter,
+    rows: RowsWriter,
     batch: Batch,
     users: Vec<User>,
     n_events: usize,
@@ -96,6 +93,7 @@ impl StoreWriter {
         Ok(Self {
             target: target.to_path_buf(),
             events: TableWriter::new(&inner, &EVENTS),
+            rows: RowsWriter::new(&inner)?,
             folder,
             batch: Batch::default(),
             users: Vec::new(),
@@ -113,6 +111,7 @@ impl StoreWriter {
             n_events: events.len(),
         });
         self.n_events += events.len();
+        self.rows.write(events)?;
         for event in events {
             self.batch.user.push(user);
             self.batch.item.push(event.item as i32);
@@ -208,7 +207,10 @@ impl StoreWriter {
         }
         let written = self.written(header.catalogue.len(), header.time_is_rank)?;
         let path = written.folder.path().join(INNER);
-        let mut files = BTreeMap::from([(EVENTS.file, written.events.clone())]);
+        let mut files = BTreeMap::from([
+            (EVENTS.file, written.columns.clone()),
+            (ROWS, written.rows.clone()),
+        ]);
         let rule = Rule::new(&config.split, &written)?;
         let report = Report {
             repairs: header.repairs,
@@ -268,7 +270,9 @@ impl StoreWriter {
         self.events.write(self.batch.columns())?;
         Ok(Written {
             target: self.target,
-            events: self.events.finish()?,
+            columns: self.events.finish()?,
+            rows: self.rows.finish()?,
+            events: MappedEvents::of(&self.folder.path().join(INNER))?,
             folder: self.folder,
             users: self.users,
             n_events: self.n_events,
@@ -298,11 +302,13 @@ impl Batch {
     }
 }
 
-/// Histories that are written, and are read again one batch at a time.
+/// Histories that are written, and are read again where they are.
 struct Written {
     target: PathBuf,
     folder: TempDir,
-    events: LockedFile,
+    columns: LockedFile,
+    rows: LockedFile,
+    events: MappedEvents,
     users: Vec<User>,
     n_events: usize,
     ratings: BTreeSet<u32>,
@@ -320,39 +326,15 @@ impl HistorySource for Written {
     }
 
     fn for_each(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
-        let path = self.folder.path().join(INNER).join(EVENTS.file);
-        let read_error = |error| Error::Read {
-            path: path.clone(),
-            source: io_error(error),
-        };
-        let file = File::open(&path).map_err(|error| read_error(error.into()))?;
+        let events = self.events.as_slice();
         let mut users = self.users.iter().enumerate();
-        let mut current = users.next();
-        let mut events = Vec::new();
-        for batch in FileReader::try_new(BufReader::new(file), None).map_err(read_error)? {
-            let batch = batch.map_err(read_error)?;
-            let items = batch.column(1).as_primitive::<Int32Type>();
-            let ratings = batch.column(2).as_primitive::<Float32Type>();
-            let times = batch.column(3).as_primitive::<Int64Type>();
-            for row in 0..batch.num_rows() {
-                events.push(Event {
-                    item: items.value(row) as ItemIndex,
-                    rating: match ratings.is_null(row) {
-                        true => NO_RATING,
-                        false => ratings.value(row),
-                    },
-                    timestamp: times.value(row),
-                });
-                while let Some((user, User { id, n_events, .. })) = current
-                    && *n_events == events.len()
-                {
-                    visit(user, id, &events)?;
-                    events.clear();
-                    current = users.next();
-                }
-            }
-        }
-        Ok(())
+        users.try_for_each(|(at, user)| {
+            visit(
+                at,
+                &user.id,
+                &events[user.first..user.first + user.n_events],
+            )
+        })
     }
 }
 

@@ -57,7 +57,7 @@ const ALL: Wanted = Wanted {
 fn mean_ranks(recommender: &dyn Recommend, prepared: &Prepared, item: u32) -> [f32; 2] {
     [0, 1].map(|taste| {
         let people = prepared.dataset.histories.iter().skip(taste).step_by(2);
-        let histories: Vec<&[Event]> = people.take(10).map(|h| h.events.as_slice()).collect();
+        let histories: Vec<&[Event]> = people.take(10).map(|h| &h.events[..]).collect();
         let ranked = recommender.recommend(&histories, &ALL);
         let rank = |list: &Vec<_>| {
             list.iter()

@@ -9,5 +9,6 @@ mod loops;
 mod resume;
 mod reviews;
 mod run_folder;
+mod stores;
 mod texts;
 mod toy;

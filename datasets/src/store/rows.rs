@@ -1,0 +1,162 @@
+//! Events as they are in memory, one row behind the other: what training reads.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+use super::behind::Behind;
+use super::lock::{Hashing, LockedFile};
+use super::{ROWS, mapped, no_store};
+use crate::{Error, Event};
+
+/// Bytes of an event: its item, its rating and its timestamp, little-endian.
+pub(super) const ROW: usize = 16;
+
+const _: () = assert!(
+    size_of::<Event>() == ROW && cfg!(target_endian = "little"),
+    "rows are read as they are in the file"
+);
+
+pub(super) fn row(event: &Event) -> [u8; ROW] {
+    let mut bytes = [0; ROW];
+    bytes[..4].copy_from_slice(&event.item.to_le_bytes());
+    bytes[4..8].copy_from_slice(&event.rating.to_le_bytes());
+    bytes[8..].copy_from_slice(&event.timestamp.to_le_bytes());
+    bytes
+}
+
+/// Writes the rows of a store.
+pub(super) struct RowsWriter {
+    path: PathBuf,
+    file: Behind<Hashing<File>>,
+}
+
+impl RowsWriter {
+    pub(super) fn new(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(ROWS);
+        // Who has mapped rows that were here before keeps them.
+        let _ = fs::remove_file(&path);
+        match File::create(&path) {
+            Ok(file) => Ok(Self {
+                path,
+                file: Behind::new(Hashing::new(file)),
+            }),
+            Err(source) => Err(Error::Write { path, source }),
+        }
+    }
+
+    pub(super) fn write(&mut self, events: &[Event]) -> Result<(), Error> {
+        let mut events = events.iter();
+        let written = events.try_for_each(|event| self.file.write_all(&row(event)));
+        written.map_err(|source| self.write_error(source))
+    }
+
+    pub(super) fn finish(self) -> Result<LockedFile, Error> {
+        let Self { path, file } = self;
+        match file.finish() {
+            Ok(hashing) => Ok(hashing.finish()),
+            Err(source) => Err(Error::Write { path, source }),
+        }
+    }
+
+    fn write_error(&self, source: io::Error) -> Error {
+        Error::Write {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// Events that follow one another, where they are in the file.
+#[derive(Clone)]
+pub(crate) struct MappedEvents {
+    map: Arc<Mmap>,
+    rows: Range<usize>,
+}
+
+impl MappedEvents {
+    /// All events of a store.
+    pub(super) fn of(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(ROWS);
+        let map = File::open(&path).and_then(|file| mapped::map_file(&file));
+        match map {
+            Err(source) => Err(Error::Read { path, source }),
+            Ok(map) if map.len() % ROW != 0 => Err(no_store(&path, "its last row is cut short")),
+            Ok(map) => Ok(Self {
+                rows: 0..map.len() / ROW,
+                map: Arc::new(map),
+            }),
+        }
+    }
+
+    /// Some of them.
+    pub(super) fn part(&self, rows: Range<usize>) -> Self {
+        assert!(
+            rows.start <= rows.end && rows.end <= self.rows.len(),
+            "rows beyond the events"
+        );
+        Self {
+            map: self.map.clone(),
+            rows: self.rows.start + rows.start..self.rows.start + rows.end,
+        }
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "an event's bytes are read where they are, which is the purpose of the file"
+    )]
+    pub(crate) fn as_slice(&self) -> &[Event] {
+        let first = self.map.as_ptr().cast::<Event>();
+        // SAFETY: a mapping begins at a page, so events are aligned; `of` and `part` see to it that
+        // the rows are within it; an event is three plain numbers without padding, laid out as in C,
+        // and any bytes are some. The mapping lives as long as `self`.
+        unsafe { std::slice::from_raw_parts(first.add(self.rows.start), self.rows.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let events: Vec<Event> = (0..1000)
+            .map(|n| Event {
+                item: n,
+                rating: n as f32 / 3.0,
+                timestamp: -i64::from(n) << 33,
+            })
+            .collect();
+        let mut writer = RowsWriter::new(folder.path()).unwrap();
+        events
+            .chunks(7)
+            .for_each(|some| writer.write(some).unwrap());
+        let locked = writer.finish().unwrap();
+        let path = folder.path().join(ROWS);
+        assert_eq!(locked, LockedFile::of(&path).unwrap());
+
+        let mapped = MappedEvents::of(folder.path()).unwrap();
+        assert!(mapped.as_slice() == events);
+        let part = mapped.part(10..90);
+        assert!(part.part(5..6).as_slice() == &events[15..16]);
+        assert!(part.part(80..80).as_slice().is_empty());
+
+        fs::write(&path, [0; ROW + 1]).unwrap();
+        let error = MappedEvents::of(folder.path()).err().unwrap();
+        assert!(error.to_string().contains("cut short"), "{error}");
+    }
+
+    #[test]
+    #[should_panic(expected = "rows beyond the events")]
+    fn a_part_never_reaches_beyond_the_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(ROWS), [0; 3 * ROW]).unwrap();
+        let mapped = MappedEvents::of(folder.path()).unwrap();
+        mapped.part(1..2).part(0..2);
+    }
+}
