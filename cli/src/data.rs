@@ -7,7 +7,7 @@ use anyhow::Context;
 use datasets::assets::{self, Asset, AssetStore};
 use datasets::store::{self, CandidatesConfig, Lock, PrepareConfig, PreparedStore};
 use datasets::{Dataset, Split};
-use trainer::{DataConfig, RunConfig, plots, sources};
+use trainer::{DataConfig, ModalityKind, RunConfig, plots, sources};
 
 use crate::arguments::{DataCommand, SourceArgs};
 use crate::config::{QUICK, QUICK_NAME};
@@ -60,15 +60,19 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
             candidates,
             candidates_seed: seed,
         } => {
-            let config = config(workplace, &source)?;
+            let run = run_config(workplace, &source)?;
+            let config = &run.data;
             let prepare_config = PrepareConfig {
                 read: config.read.clone(),
                 min_interactions: config.min_interactions,
                 min_history: config.min_history,
                 split: config.split.clone(),
                 candidates: candidates.map(|n| CandidatesConfig { n, seed }),
+                descriptions: run
+                    .text_modalities()
+                    .contains(&ModalityKind::DescriptionText),
             };
-            let source = sources::source(&config, None, &workplace.store)?;
+            let source = sources::source(config, None, &workplace.store)?;
             let store = match memory {
                 None => store::prepare(&source, &prepare_config, &out)?,
                 Some(gigabytes) => {
@@ -76,6 +80,7 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
                     store::prepare_within(bytes, &source, &prepare_config, &out)?
                 }
             };
+            workplace.keep_texts(&out, &run)?;
             let report = store.report()?;
             let found = report.map_or(String::new(), |report| {
                 format!("\n{}\n{}", report.repairs, report.leakage)
@@ -115,13 +120,13 @@ fn counts(store: &PreparedStore, path: &Path) -> String {
     )
 }
 
-/// How the arguments say that a dataset is read.
-fn config(workplace: &Workplace, source: &SourceArgs) -> anyhow::Result<DataConfig> {
-    let run = match &source.config {
+/// The run file that the arguments name, with what they say of how its dataset is read.
+fn run_config(workplace: &Workplace, source: &SourceArgs) -> anyhow::Result<RunConfig> {
+    let mut run = match &source.config {
         Some(file) => RunConfig::read(file, &[])?,
         None => RunConfig::from_toml(QUICK, QUICK_NAME, &[])?,
     };
-    let mut config = run.data;
+    let config = &mut run.data;
     if let Some(name) = &source.dataset {
         let is_known = assets::edition_of(name).is_some();
         if name.contains('/') && !is_known && !Path::new(name).exists() {
@@ -144,12 +149,12 @@ fn config(workplace: &Workplace, source: &SourceArgs) -> anyhow::Result<DataConf
     config.read.mask_values |= source.mask_values;
     config.min_interactions = source.min_interactions.unwrap_or(config.min_interactions);
     config.min_history = source.min_history.unwrap_or(config.min_history);
-    Ok(config)
+    Ok(run)
 }
 
 /// The dataset that the arguments name, filtered, and how it was read.
 fn read(workplace: &Workplace, source: &SourceArgs) -> anyhow::Result<(DataConfig, Dataset)> {
-    let config = config(workplace, source)?;
+    let config = run_config(workplace, source)?.data;
     let dataset = config.filter(sources::dataset(&config, None, &workplace.store)?);
     Ok((config, dataset))
 }

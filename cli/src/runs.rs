@@ -86,7 +86,7 @@ pub(crate) fn open(
     data: Option<&Path>,
 ) -> anyhow::Result<Run> {
     let dataset = sources::dataset(&config.data, data, &workplace.store)?;
-    let prepared = workplace.with_texts(Prepared::new(dataset, &config)?, &config)?;
+    let prepared = workplace.with_texts(Prepared::new(dataset, &config)?, &config, data)?;
     let folder = RunFolder::open(path, &config, &prepared)?;
     Ok(Run {
         config,
@@ -118,7 +118,7 @@ impl Run {
         let mut run = Self::find(workplace, args)?;
         let added = run.folder.added_items(&run.prepared)?;
         let prepared = run.prepared.with_added_items(added)?;
-        run.prepared = workplace.with_texts(prepared, &run.config)?;
+        run.prepared = workplace.with_texts(prepared, &run.config, args.data.as_deref())?;
         Ok(run)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ impl Workplace {
         &self,
         prepared: Prepared,
         config: &RunConfig,
+        data: Option<&Path>,
     ) -> anyhow::Result<Prepared> {
         if config.text_encoder.is_none() {
             return Ok(prepared);
@@ -56,6 +58,23 @@ impl Workplace {
         let mut monitor = self.terminal();
         Ok(sources::with_texts(
             prepared,
+            config,
+            data,
+            store,
+            &device,
+            &mut monitor,
+        )?)
+    }
+
+    /// Keep what texts say in a prepared store, where the run reads any.
+    pub(crate) fn keep_texts(&self, path: &Path, config: &RunConfig) -> anyhow::Result<()> {
+        if config.text_encoder.is_none() {
+            return Ok(());
+        }
+        let (store, device) = (&self.store, self.device()?);
+        let mut monitor = self.terminal();
+        Ok(sources::keep_texts(
+            path,
             config,
             store,
             &device,

@@ -1363,3 +1363,109 @@ fn titles_are_read_once_and_every_command_knows_them() {
     }
     assert_eq!(n_files, 2);
 }
+
+#[test]
+fn descriptions_are_read_while_a_store_is_prepared_and_by_no_run_on_it() {
+    let place = Place::new();
+    let shop = place.path("shop");
+    fs::create_dir_all(&shop).unwrap();
+    let mut log = "member,sku,stars,ts\n".to_string();
+    for member in 0..12 {
+        for at in 0..9 {
+            let item = (member * 3 + at * 4) % 15;
+            writeln!(
+                log,
+                "canary-{member},sku-{item},{},{}",
+                1 + at % 5,
+                1000 + at
+            )
+            .unwrap();
+        }
+    }
+    fs::write(shop.join("log.csv"), log).unwrap();
+    let items = (0..15).map(|n| format!("sku-{n},Thing {n},canary of the {}\n", WORDS[n]));
+    let items = format!("sku,name,about\n{}", items.collect::<String>());
+    fs::write(shop.join("items.csv"), items).unwrap();
+    let bert = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bert = bert.join("../text-encoder/tests/fixtures/tiny-bert");
+    let mut words = Place::pretrain_words("", 6, 3).split_off(5);
+    for patch in [
+        "data.dataset=shop",
+        "data.tables={ events = \"log.csv\", user = \"member\", item = \"sku\", \
+         rating = \"stars\", time = \"ts\", catalogue = { path = \"items.csv\", id = \"sku\", \
+         title = \"name\", description = \"about\" } }",
+        "encoder.modalities=[\
+         { name = \"item\", vocab_size = 0, d_embedding = 4, weight = 1.0 }, \
+         { name = \"title-text\", vocab_size = 0, d_embedding = 4, weight = 0.0 }, \
+         { name = \"description-text\", vocab_size = 0, d_embedding = 4, weight = 0.0 }]",
+        &format!("text_encoder.model={}", bert.display()),
+    ] {
+        words.extend(["--set".to_string(), patch.to_string()]);
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let config = place.run(&[&["config"], &words[..]].concat()).ok().out;
+    fs::write(place.path("shop.toml"), config).unwrap();
+
+    let prepare = [
+        "data",
+        "prepare",
+        "--config",
+        "shop.toml",
+        "--out",
+        "store",
+        "-vvv",
+    ];
+    let prepared = place.run(&prepare).ok();
+    for what in ["reading titles: 15", "reading descriptions: 15"] {
+        assert!(prepared.err.contains(what), "{prepared:#?}");
+    }
+    let pretrain = |data: &str| {
+        let run = format!("runs/{data}");
+        let words = [
+            "pretrain",
+            "--config",
+            "shop.toml",
+            "--data",
+            data,
+            "--run",
+            &run,
+            "-vvv",
+        ];
+        let said = place.run(&words).ok();
+        assert!(!said.err.contains("canary"), "{said:#?}");
+        (said.err, place.weights(&run, "encoder.safetensors"))
+    };
+    // All that is known of the texts is the store's.
+    fs::remove_dir_all(place.path("cache/text-vectors")).unwrap();
+    let (said, of_store) = pretrain("store");
+    assert!(!said.contains("texts read"), "{said}");
+    let (said, of_tables) = pretrain("shop");
+    assert!(said.contains("reading descriptions: 15"), "{said}");
+    assert!(of_store == of_tables, "the weights differ");
+    // Two logs of everything that is read and written.
+    let validated = place
+        .run(&["data", "validate", "--config", "shop.toml", "-vvv"])
+        .ok();
+    for said in [&prepared, &validated] {
+        assert!(
+            !said.err.contains("canary") && !said.out.contains("canary"),
+            "{said:#?}"
+        );
+    }
+
+    // A store that was prepared without them says what to do.
+    let other = ["data", "prepare", "ml", "--out", "films"];
+    place.run(&other).ok();
+    let words = [
+        "pretrain",
+        "--config",
+        "shop.toml",
+        "--data",
+        "films",
+        "--run",
+        "runs/films",
+    ];
+    place
+        .run(&words)
+        .fails(&["description-text", "data prepare --config"]);
+}

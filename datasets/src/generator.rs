@@ -106,6 +106,7 @@ pub fn table_config(kind: FileKind) -> TableConfig {
         rating: Some("rating".into()),
         time: Some(TimeColumn::InSeconds("timestamp".into())),
         catalogue: Some(CatalogueConfig {
+            description: None,
             path: "items.csv".into(),
             id: "item".into(),
             title: Some("title".into()),

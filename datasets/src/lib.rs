@@ -62,6 +62,7 @@
 mod event;
 
 mod catalogue;
+mod descriptions;
 pub mod titles;
 
 mod core;

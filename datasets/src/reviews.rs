@@ -33,6 +33,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
+use crate::descriptions::Descriptions;
 use crate::error::Found;
 use crate::read::cell::Place;
 use crate::read::files::{Files, Member, Opened, for_each_line};
@@ -41,7 +42,7 @@ use crate::read::log::{Log, Times};
 use crate::read::markup::plain;
 use crate::read::tables::{CatalogueTable, People, Sink};
 use crate::report::{Finding, Tally};
-use crate::{Dataset, Error, Event, NO_RATING, ReadOptions};
+use crate::{Catalogue, Dataset, Error, Event, NO_RATING, ReadOptions};
 
 pub(crate) use texts::Writer as TextsWriter;
 pub use texts::{Review, ReviewTexts};
@@ -347,6 +348,41 @@ fn read_metadata(file: &mut Opened<'_>, catalogue: &mut CatalogueTable) -> Resul
         }
         Ok(())
     })
+}
+
+/// What the metadata say of each item of a catalogue, in its order.
+pub(crate) fn descriptions(mut files: Files, catalogue: &Catalogue) -> Result<Vec<String>, Error> {
+    let mut descriptions = Descriptions::new(catalogue);
+    for metadata in files.all(is_metadata) {
+        files.read(&metadata, |file| {
+            for_each_line(file, |tally, start, line| {
+                let json = as_json(start, line, tally)?;
+                let record: DescriptionRecord<'_> = parse(start, &json)?;
+                let id = record.parent_asin.id().or_else(|| record.id.id());
+                descriptions.add(id.unwrap_or_default().trim(), &record.description);
+                Ok(())
+            })
+        })?;
+    }
+    Ok(descriptions.finish())
+}
+
+/// What metadata say of an item. It is read apart from [`ItemRecord`], because it is long and few
+/// want it.
+#[derive(Deserialize)]
+struct DescriptionRecord<'a> {
+    #[serde(
+        borrow,
+        default,
+        rename = "asin",
+        alias = "gmap_id",
+        alias = "gPlusPlaceId"
+    )]
+    id: Scalar<'a>,
+    #[serde(borrow, default)]
+    parent_asin: Scalar<'a>,
+    #[serde(borrow, default)]
+    description: Scalar<'a>,
 }
 
 fn clean_categories(names: &[String], tally: &mut Tally) -> Vec<String> {

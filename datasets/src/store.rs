@@ -121,6 +121,10 @@ const CANDIDATES: Table = Table {
     file: "candidates.arrow",
     columns: &[column("user"), column("target"), column("items")],
 };
+const DESCRIPTIONS: Table = Table {
+    file: "descriptions.arrow",
+    columns: &[column("text")],
+};
 const REPORT: &str = "report.json";
 /// [`EVENTS`] again, as they are in memory.
 const ROWS: &str = "events.rows";
@@ -154,6 +158,9 @@ pub struct PrepareConfig {
     pub split: SplitConfig,
     /// Items to rank each validation and test target among; none where all are ranked.
     pub candidates: Option<CandidatesConfig>,
+    /// Whether what the files say of items is kept, for a frozen text encoder:
+    /// [`Source::descriptions`].
+    pub descriptions: bool,
 }
 
 /// What was found while preparing: `report.json`.
@@ -188,6 +195,7 @@ pub fn prepare(
     }
     let header = Header {
         name: dataset.name,
+        descriptions: descriptions(source, config, &dataset.catalogue)?,
         catalogue: dataset.catalogue,
         time_is_rank: dataset.time_is_rank,
         inputs: dataset.sha256,
@@ -231,6 +239,7 @@ pub fn prepare_within(
     let (inputs, repairs) = log.files.fingerprint();
     let header = Header {
         name: log.name,
+        descriptions: descriptions(source, config, &catalogue)?,
         catalogue,
         time_is_rank: log.times != Times::Seconds,
         inputs,
@@ -238,6 +247,15 @@ pub fn prepare_within(
     };
     writer.finish(header, config)?;
     PreparedStore::read(folder, Lock::read(folder)?)
+}
+
+fn descriptions(
+    source: &Source,
+    config: &PrepareConfig,
+    catalogue: &Catalogue,
+) -> Result<Option<Vec<String>>, Error> {
+    let read = || source.descriptions(catalogue, &config.read);
+    config.descriptions.then(read).transpose()
 }
 
 /// A dataset on disk: the catalogue and who there is in memory, the events where they are.
@@ -290,7 +308,7 @@ impl PreparedStore {
         let mut rows = rows::RowsWriter::new(folder)?;
         columns.for_each_part(|events| rows.write(events))?;
         rows.finish()?;
-        let given = [CANDIDATES.file, REPORT]
+        let given = [CANDIDATES.file, DESCRIPTIONS.file, REPORT]
             .into_iter()
             .filter(|name| folder.join(name).exists());
         let lock_of = |name: &str| Ok((name.to_string(), LockedFile::of(&folder.join(name))?));
@@ -311,6 +329,7 @@ impl PreparedStore {
         };
         let mut store = Self::read_unlocked(folder, lock)?;
         store.check_rows(&columns)?;
+        store.descriptions()?;
         store.lock.users = store.users.len();
         store.lock.items = store.catalogue.len();
         store.lock.events = store.n_events();
@@ -421,6 +440,19 @@ impl PreparedStore {
     /// All items, rated or not.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// What was said of each item, in the catalogue's order, empty where nothing was; `None` if the
+    /// store was prepared without.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::NoStore`] or [`Error::Damaged`] if they are not what they must be.
+    pub fn descriptions(&self) -> Result<Option<Vec<String>>, Error> {
+        if !self.lock.files.contains_key(DESCRIPTIONS.file) {
+            return Ok(None);
+        }
+        read::descriptions(&self.path, self.catalogue.len()).map(Some)
     }
 
     /// The rating values that occur, ascending.

@@ -16,6 +16,7 @@ mod time;
 use std::path::Path;
 use std::time::Instant;
 
+use crate::descriptions::Descriptions;
 use crate::error::Found;
 use crate::read::cell::whole;
 use crate::read::files::{Files, Opened};
@@ -25,7 +26,7 @@ use crate::read::markup::plain;
 use crate::read::tables::{CatalogueTable, People, Sink};
 use crate::report::{Finding, Tally};
 use crate::reviews::{ReviewTexts, TextsWriter};
-use crate::{Dataset, Error, Event, NO_RATING, ReadOptions};
+use crate::{Catalogue, Dataset, Error, Event, NO_RATING, ReadOptions};
 
 pub use config::{CatalogueConfig, CategoryColumn, TableConfig, TimeColumn, TimeUnit};
 use rows::{Row, for_each_row};
@@ -146,6 +147,31 @@ pub fn load_texts(
         })?;
     }
     texts.finish()
+}
+
+/// What the catalogue's table says of each item of a catalogue, in its order.
+pub(crate) fn descriptions(
+    config: &TableConfig,
+    folder: &Path,
+    catalogue: &Catalogue,
+    options: &ReadOptions,
+) -> Result<Vec<String>, Error> {
+    let mut descriptions = Descriptions::new(catalogue);
+    let table = config.catalogue.as_ref();
+    let column = table.and_then(|table| Some((table, table.description.as_deref()?)));
+    if let Some((table, column)) = column {
+        let mut files = Files::tables(&folder.join(&table.path), options)?;
+        for member in files.all(|_| true) {
+            files.read(&member, |file| {
+                for_each_row(file, &table.format(), &[&table.id, column], |_, row| {
+                    let id = row.cell(0).id().unwrap_or_default();
+                    descriptions.add(id.trim(), row.cell(1));
+                    Ok(())
+                })
+            })?;
+        }
+    }
+    Ok(descriptions.finish())
 }
 
 /// A record of the event log whose columns are what they must be.

@@ -270,6 +270,7 @@ fn table(events: &str) -> TableConfig {
         }),
         text: Some("said".into()),
         catalogue: Some(CatalogueConfig {
+            description: None,
             path: "items.csv".into(),
             id: "sku".into(),
             title: Some("name".into()),

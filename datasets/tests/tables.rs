@@ -128,6 +128,7 @@ fn a_catalogue_stands_beside_and_a_log_without_times_keeps_its_order() {
     };
     let config = TableConfig {
         catalogue: Some(CatalogueConfig {
+            description: None,
             path: "items.csv".into(),
             id: "sku".into(),
             title: Some("name".into()),

@@ -22,8 +22,8 @@ const N_NEIGHBOURS: usize = 10;
 pub(crate) const ITEM: usize = 0;
 
 impl Prepared {
-    /// The same with items that training did not see, behind the others. Their titles have yet to be
-    /// read, if titles are.
+    /// The same with items that training did not see, behind the others. Their texts have yet to be
+    /// read, if texts are.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl Prepared {
         self.batcher
             .know_added_items(&self.encoder, &self.dataset, &all)?;
         self.dataset = all;
-        self.titles = None;
+        self.texts.clear();
         Ok(self)
     }
 

@@ -35,7 +35,7 @@ pub struct RunConfig {
     pub llm: Option<LlmConfig>,
     /// The user encoder. A modality's `vocab_size` of 0 means "as many as the data has".
     pub encoder: UserEncoderConfig,
-    /// The text encoder that reads titles, for the modality `title-text`; leave the section out where
+    /// The text encoder for the modalities `title-text` and `description-text`; leave the section out where
     /// there is none.
     pub text_encoder: Option<TextEncoderConfig>,
     /// Makes it the paper's dual encoder, with the figures of `encoder`; leave the section out for
@@ -347,11 +347,13 @@ pub enum ModalityKind {
     HourOfWeek,
     /// The item's title as a frozen text encoder reads it; an input, and never predicted.
     TitleText,
+    /// The item's description, likewise; zeros where there is none.
+    DescriptionText,
 }
 
 impl ModalityKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Item,
         Self::Rating,
         Self::Genres,
@@ -360,6 +362,7 @@ impl ModalityKind {
         Self::Gap,
         Self::HourOfWeek,
         Self::TitleText,
+        Self::DescriptionText,
     ];
 
     /// The name in run files.
@@ -373,6 +376,20 @@ impl ModalityKind {
             Self::Gap => "gap",
             Self::HourOfWeek => "hour-of-week",
             Self::TitleText => "title-text",
+            Self::DescriptionText => "description-text",
+        }
+    }
+
+    /// Whether a frozen text encoder reads it.
+    pub(crate) fn is_text(self) -> bool {
+        matches!(self, Self::TitleText | Self::DescriptionText)
+    }
+
+    /// What a text encoder reads of it.
+    pub(crate) fn texts(self) -> &'static str {
+        match self {
+            Self::DescriptionText => "descriptions",
+            _ => "titles",
         }
     }
 
@@ -705,38 +722,51 @@ impl RunConfig {
         Ok(())
     }
 
-    /// Titles that are read need a reader, and stand behind what can be predicted.
+    /// The modalities that a frozen text encoder reads, in their order.
+    pub fn text_modalities(&self) -> Vec<ModalityKind> {
+        let kinds = ModalityKind::ALL.into_iter().filter(|kind| kind.is_text());
+        let kinds: Vec<ModalityKind> = kinds.collect();
+        let modalities = self.encoder.modalities.iter();
+        let kind = |modality: &ModalityConfig| {
+            let mut kinds = kinds.iter().copied();
+            kinds.find(|kind| kind.name() == modality.name)
+        };
+        modalities.filter_map(kind).collect()
+    }
+
+    /// Texts that are read need a reader, and stand behind what can be predicted.
     fn validate_texts(&self) -> Result<(), Error> {
-        let is_text = |modality: &&ModalityConfig| modality.name == ModalityKind::TitleText.name();
+        let kinds = self.text_modalities();
+        let Some(first) = kinds.first() else {
+            let expected = "no section without a modality of text, which it is for";
+            return match &self.text_encoder {
+                None => Ok(()),
+                Some(_) => Err(Error::value("text_encoder", "a section", expected)),
+            };
+        };
+        if self.text_encoder.is_none() {
+            let expected = format!("a section with the `model` that reads `{}`", first.name());
+            return Err(Error::value("text_encoder", "missing", expected));
+        }
         let modalities = &self.encoder.modalities;
-        let texts: Vec<&ModalityConfig> = modalities.iter().filter(is_text).collect();
-        match (texts.as_slice(), &self.text_encoder) {
-            ([], None) => Ok(()),
-            ([], Some(_)) => {
-                let expected = "no section without the modality `title-text`, which it is for";
-                Err(Error::value("text_encoder", "a section", expected))
-            }
-            (_, None) => {
-                let expected = "a section with the `model` that reads `title-text`";
-                Err(Error::value("text_encoder", "missing", expected))
-            }
-            ([one], Some(_)) if modalities.last().is_some_and(|last| is_text(&last)) => {
-                let key = "encoder.modalities.weight";
-                let expected = "0 for `title-text`, which is read and not predicted";
-                match one.weight == 0.0 {
-                    true => Ok(()),
-                    false => Err(Error::value(key, one.weight, expected)),
-                }
-            }
-            _ => {
-                let expected = "it once, as the last: it is read and not predicted";
-                Err(Error::value(
+        let last = &modalities[modalities.len() - kinds.len()..];
+        for (at, (kind, modality)) in kinds.iter().zip(last).enumerate() {
+            if modality.name != kind.name() || kinds[..at].contains(kind) {
+                let expected = "it once, as the last, or beside the others that are read and not \
+                                predicted";
+                return Err(Error::value(
                     "encoder.modalities.name",
-                    "title-text",
+                    kind.name(),
                     expected,
-                ))
+                ));
+            }
+            if modality.weight != 0.0 {
+                let expected = format!("0 for `{}`, which is read and not predicted", kind.name());
+                let key = "encoder.modalities.weight";
+                return Err(Error::value(key, modality.weight, expected));
             }
         }
+        Ok(())
     }
 
     /// The task has to be one that the attention can learn from.
@@ -1255,7 +1285,7 @@ mod tests {
         assert!(
             message.contains(
                 "`encoder.modalities.name` = price: expected one of item, rating, genres, title, \
-                 year, gap, hour-of-week, title-text"
+                 year, gap, hour-of-week, title-text, description-text"
             ),
             "{message}"
         );
@@ -1274,6 +1304,16 @@ mod tests {
             patches.extend(model.map(|model| format!("text_encoder.model={model}")));
             RunConfig::from_toml(&toml(), "run.toml", &patches)
         };
+        let both = [
+            ("item", 1.0),
+            ("description-text", 0.0),
+            ("title-text", 0.0),
+        ];
+        let texts = read(&both, Some("x")).unwrap().text_modalities();
+        assert_eq!(
+            texts,
+            [ModalityKind::DescriptionText, ModalityKind::TitleText]
+        );
         let good = [("item", 1.0), ("title-text", 0.0)];
         let config = read(&good, Some("all-minilm-l6-v2")).unwrap();
         assert_eq!(config.text_encoder.unwrap().model, "all-minilm-l6-v2");

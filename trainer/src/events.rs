@@ -87,7 +87,7 @@ impl EventBatcher {
                     ));
                 }
             }
-            if kind == ModalityKind::TitleText {
+            if kind.is_text() {
                 // As wide as the vectors that are read later.
                 modality.d_frozen.get_or_insert(0);
             }
@@ -110,7 +110,7 @@ impl EventBatcher {
         for (column, modality) in self.columns.iter_mut().zip(&encoder.modalities) {
             let kind = ModalityKind::named(&modality.name)?;
             let values_of = match kind {
-                ModalityKind::Item | ModalityKind::TitleText => all,
+                kind if kind == ModalityKind::Item || kind.is_text() => all,
                 _ => trained,
             };
             *column = Column::new(kind, all, &vocabulary(kind, values_of));
@@ -217,7 +217,9 @@ pub(crate) fn vocabulary(kind: ModalityKind, dataset: &Dataset) -> Vocabulary {
         ModalityKind::HourOfWeek => Vocabulary::new(clock::hours_of_week()),
         // Each item by itself: its row among the vectors.
         ModalityKind::TitleText if items.iter().all(|item| item.title.is_empty()) => none(),
-        ModalityKind::TitleText => Vocabulary::new(items.iter().map(|item| item.id.as_str())),
+        ModalityKind::TitleText | ModalityKind::DescriptionText => {
+            Vocabulary::new(items.iter().map(|item| item.id.as_str()))
+        }
     }
 }
 
@@ -241,7 +243,9 @@ pub(crate) fn words(title: &str) -> BTreeSet<String> {
 fn ids_of(kind: ModalityKind, item: &Item, dataset: &Dataset, vocabulary: &Vocabulary) -> Vec<u32> {
     let known = |value: &str| Some(vocabulary.id_of(value)).filter(|&id| id != UNKNOWN);
     let ids: Vec<u32> = match kind {
-        ModalityKind::Item | ModalityKind::TitleText => known(&item.id).into_iter().collect(),
+        ModalityKind::Item | ModalityKind::TitleText | ModalityKind::DescriptionText => {
+            known(&item.id).into_iter().collect()
+        }
         ModalityKind::Rating | ModalityKind::Gap | ModalityKind::HourOfWeek => Vec::new(),
         // A list without any genre is known to be empty: padding.
         ModalityKind::Genres if item.genres.is_empty() => return Vec::new(),

@@ -5,7 +5,8 @@
 //! language-model/      a Hugging Face folder, what was trained in it merged
 //! adapter/             the same training as adapters in PEFT's layout, under the strategy `lora`
 //! fusion/              encoder, Perceiver, projector and cross-attention; run file; vocabulary;
-//!                      title-vectors.safetensors, of all items in order, where titles are read
+//!                      title-vectors.safetensors, of all items in order, where titles are read, and
+//!                      description-vectors.safetensors
 //! export.json          every trained parameter, and the file that it is in
 //! check.safetensors    a prompt and its logits, which scripts/check_export.py asks transformers for
 //! ```
@@ -163,8 +164,9 @@ impl Parts<'_> {
                 path: path.to_path_buf(),
                 reason: format!("cannot be written: {error}"),
             })?;
-        if let Some(titles) = &self.prepared.titles {
-            titles.save(&folder.join("title-vectors.safetensors"))?;
+        for (kind, vectors) in &self.prepared.texts {
+            let name = kind.name().replace("text", "vectors");
+            vectors.save(&folder.join(name).with_extension("safetensors"))?;
         }
         write(&folder.join("config.toml"), &self.config.to_toml())?;
         let (from, to) = (run.vocabulary(), folder.join("vocabulary.json"));

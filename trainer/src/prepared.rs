@@ -22,8 +22,8 @@ pub struct Prepared {
     /// Users that the contenders are tested on, ascending.
     pub test_users: Vec<usize>,
     split: SplitRule,
-    /// Vectors of all titles, where a modality has them.
-    pub(crate) titles: Option<TextVectors>,
+    /// Vectors of all items' texts, of the modalities that have them, in their order.
+    pub(crate) texts: Vec<(ModalityKind, TextVectors)>,
 }
 
 impl Prepared {
@@ -69,40 +69,65 @@ impl Prepared {
             encoder,
             test_users,
             split: rule,
-            titles: None,
+            texts: Vec::new(),
         })
     }
 
-    /// The same with the vectors of all titles, where a modality of the encoder has them
-    /// (`title-text`): without, no encoder can be made.
+    /// The same with the vectors of all items' texts, where a modality of the encoder has them
+    /// (`title-text`, `description-text`): without, no encoder can be made. `descriptions` are in
+    /// the catalogue's order; there may be none where no modality reads them.
     ///
     /// # Errors
     ///
-    /// If they cannot be read, or are not of the width that the config names.
-    pub fn with_titles_read(
+    /// If they cannot be read, are not of the width that the config names, or if all are empty.
+    ///
+    /// # Panics
+    ///
+    /// Panics if descriptions are to be read and are not as many as items.
+    pub fn with_texts_read(
         mut self,
         reader: &TextReader,
+        descriptions: &[String],
         monitor: &mut dyn Monitor,
     ) -> Result<Self, Error> {
-        let mut modalities = self.encoder.modalities.iter_mut();
-        let name = ModalityKind::TitleText.name();
-        let Some(modality) = modalities.find(|modality| modality.name == name) else {
-            return Ok(self);
-        };
-        let items = self.dataset.catalogue.items.iter();
-        let titles: Vec<&str> = items.map(|item| item.title.as_str()).collect();
-        let vectors = reader.read(&titles, monitor)?;
-        match modality.d_frozen.replace(vectors.width) {
-            Some(given) if given != 0 && given != vectors.width => Err(Error::value(
-                "encoder.modalities.d_frozen",
-                given,
-                format!("{}, which the text encoder has, or no key", vectors.width),
-            )),
-            _ => {
-                self.titles = Some(vectors);
-                Ok(self)
+        let items = &self.dataset.catalogue.items;
+        self.texts.clear();
+        for modality in &mut self.encoder.modalities {
+            let kind = ModalityKind::named(&modality.name)?;
+            let texts: Vec<&str> = match kind {
+                ModalityKind::TitleText => items.iter().map(|item| item.title.as_str()).collect(),
+                ModalityKind::DescriptionText => {
+                    assert_eq!(
+                        descriptions.len(),
+                        items.len(),
+                        "a description for each item"
+                    );
+                    descriptions.iter().map(String::as_str).collect()
+                }
+                _ => continue,
+            };
+            if texts.iter().all(|text| text.is_empty()) {
+                let name = &self.dataset.name;
+                let expected = format!("a modality that {name} has any values of");
+                return Err(Error::value(
+                    "encoder.modalities.name",
+                    kind.name(),
+                    expected,
+                ));
+            }
+            let vectors = reader.read(kind.texts(), &texts, monitor)?;
+            match modality.d_frozen.replace(vectors.width) {
+                Some(given) if given != 0 && given != vectors.width => {
+                    return Err(Error::value(
+                        "encoder.modalities.d_frozen",
+                        given,
+                        format!("{}, which the text encoder has, or no key", vectors.width),
+                    ));
+                }
+                _ => self.texts.push((kind, vectors)),
             }
         }
+        Ok(self)
     }
 
     /// What is trained on, validated and tested.
@@ -123,7 +148,7 @@ impl Prepared {
     ///
     /// # Panics
     ///
-    /// Panics if it reads titles and [`with_titles_read`](Self::with_titles_read) has not been
+    /// Panics if it reads texts and [`with_texts_read`](Self::with_texts_read) has not been
     /// called since the last items came.
     pub fn new_encoder(&self, device: &Device) -> UserEncoder {
         struct Draw;
@@ -134,9 +159,13 @@ impl Prepared {
         }
         let mut encoder = self.encoder.init(device);
         encoder.visit(&mut Draw);
-        if let Some(titles) = &self.titles {
+        if !self.texts.is_empty() {
             let constant = device.clone().without_autodiff();
-            encoder.embedding.set_vectors(vec![titles.table(&constant)]);
+            let tables = self
+                .texts
+                .iter()
+                .map(|(_, vectors)| vectors.table(&constant));
+            encoder.embedding.set_vectors(tables.collect());
         }
         encoder
     }

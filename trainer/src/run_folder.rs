@@ -119,8 +119,8 @@ impl RunFolder {
             (&config.objective, &config.pretraining),
         );
         let pretraining_print = fingerprint(&(&stage, &prepared.dataset.sha256));
-        let pretraining_print = match &prepared.titles {
-            Some(titles) => fingerprint(&(&pretraining_print, &titles.fingerprint)),
+        let pretraining_print = match prepared.texts.first() {
+            Some((_, vectors)) => fingerprint(&(&pretraining_print, &vectors.fingerprint)),
             None => pretraining_print,
         };
         Self {
@@ -549,8 +549,8 @@ fn vocabularies(prepared: &Prepared, added: &[Item]) -> BTreeMap<&'static str, V
         }
         (kind.name(), Vocabulary::new(values))
     };
-    // Titles that are read are numbered as the items are.
+    // Texts that are read are numbered as the items are.
     let kinds = ModalityKind::ALL.into_iter();
-    let kinds = kinds.filter(|kind| *kind != ModalityKind::TitleText);
+    let kinds = kinds.filter(|kind| !kind.is_text());
     kinds.map(of_one).collect()
 }

@@ -6,11 +6,11 @@ use burn::tensor::Device;
 use datasets::assets::{self, AssetStore};
 use datasets::reviews::ReviewTexts;
 use datasets::store::PreparedStore;
-use datasets::{Dataset, Source, SplitConfig, tables};
+use datasets::{Catalogue, Dataset, Source, SplitConfig, tables};
 use llm::load::LoadedModel;
 
 use crate::texts::TextReader;
-use crate::{DataConfig, Error, Monitor, Prepared, RunConfig};
+use crate::{DataConfig, Error, ModalityKind, Monitor, Prepared, RunConfig};
 
 /// The dataset that `data.dataset` names: a known name, fetched if need be, or a path. `given` is
 /// a folder or zip that holds it already, or a prepared store. With `data.tables` the folder holds
@@ -132,26 +132,118 @@ pub fn language_model(
     Ok(llm::load::load(&model_path(name, store)?, device)?)
 }
 
-/// The same data with the vectors of all titles, where a modality of the run reads them. The text
-/// encoder is what `text_encoder.model` names: a known name, a folder, or `owner/name` on the hub;
-/// vectors are kept in the folder `text-vectors` of the cache.
+/// Where vectors are kept in the cache and in prepared stores.
+const TEXT_VECTORS: &str = "text-vectors";
+
+/// The same data with the vectors of all items' texts, where a modality of the run reads them. The
+/// text encoder is what `text_encoder.model` names: a known name, a folder, or `owner/name` on the
+/// hub; vectors are kept in the folder `text-vectors` of the cache. `given` is as for [`dataset`];
+/// the vectors of a prepared store need not be computed.
 ///
 /// # Errors
 ///
-/// If the text encoder cannot be fetched or read, or vectors cannot be written.
+/// If the text encoder cannot be fetched or read, vectors cannot be written, or the data have no
+/// descriptions and a modality reads them.
 pub fn with_texts(
     prepared: Prepared,
     config: &RunConfig,
+    given: Option<&Path>,
     store: &AssetStore,
     device: &Device,
     monitor: &mut dyn Monitor,
 ) -> Result<Prepared, Error> {
-    let Some(text_encoder) = &config.text_encoder else {
+    let Some(reader) = text_reader(config, store, device)? else {
         return Ok(prepared);
     };
+    let path = path_of(&config.data, given, store)?;
+    let reader = reader.with_store(&path.join(TEXT_VECTORS));
+    let reads_descriptions = config
+        .text_modalities()
+        .contains(&ModalityKind::DescriptionText);
+    let descriptions = match reads_descriptions {
+        true => descriptions(&config.data, &path, &prepared.dataset.catalogue)?,
+        false => Vec::new(),
+    };
+    prepared.with_texts_read(&reader, &descriptions, monitor)
+}
+
+/// Read the texts of a prepared store that the modalities of a run read, and keep their vectors in
+/// it. What an interruption left done is found in the cache.
+///
+/// # Errors
+///
+/// As [`with_texts`].
+pub fn keep_texts(
+    path: &Path,
+    config: &RunConfig,
+    store: &AssetStore,
+    device: &Device,
+    monitor: &mut dyn Monitor,
+) -> Result<(), Error> {
+    let Some(reader) = text_reader(config, store, device)? else {
+        return Ok(());
+    };
+    let prepared = PreparedStore::open(path)?;
+    for kind in config.text_modalities() {
+        let descriptions;
+        let texts: Vec<&str> = match kind {
+            ModalityKind::DescriptionText => {
+                descriptions = descriptions_of(&prepared)?;
+                descriptions.iter().map(String::as_str).collect()
+            }
+            _ => {
+                let items = prepared.catalogue().items.iter();
+                items.map(|item| item.title.as_str()).collect()
+            }
+        };
+        if texts.iter().any(|text| !text.is_empty()) {
+            reader.read(kind.texts(), &texts, monitor)?;
+            reader.keep(&texts, &path.join(TEXT_VECTORS))?;
+        }
+    }
+    Ok(())
+}
+
+fn text_reader(
+    config: &RunConfig,
+    store: &AssetStore,
+    device: &Device,
+) -> Result<Option<TextReader>, Error> {
+    let Some(text_encoder) = &config.text_encoder else {
+        return Ok(None);
+    };
     let model = model_path(&text_encoder.model, store)?;
-    let reader = TextReader::new(&model, &store.cache_dir().join("text-vectors"), device)?;
-    prepared.with_titles_read(&reader, monitor)
+    let cache = store.cache_dir().join(TEXT_VECTORS);
+    TextReader::new(&model, &cache, device).map(Some)
+}
+
+/// What the data at a path say of each item of a catalogue; items that came later have nothing.
+fn descriptions(
+    config: &DataConfig,
+    path: &Path,
+    catalogue: &Catalogue,
+) -> Result<Vec<String>, Error> {
+    if !PreparedStore::is_at(path) {
+        let source = source_at(config, path.to_path_buf());
+        return Ok(source.descriptions(catalogue, &config.read)?);
+    }
+    let store = PreparedStore::open(path)?;
+    let mut texts = vec![String::new(); catalogue.len()];
+    for (item, text) in store.catalogue().items.iter().zip(descriptions_of(&store)?) {
+        // The run may have left it out.
+        if let Some(index) = catalogue.find(&item.id) {
+            texts[index as usize] = text;
+        }
+    }
+    Ok(texts)
+}
+
+fn descriptions_of(store: &PreparedStore) -> Result<Vec<String>, Error> {
+    store.descriptions()?.ok_or_else(|| {
+        let expected =
+            "a store that was prepared with this run file: `user-llm data prepare --config`";
+        Error::value("encoder.modalities.name", "description-text", expected)
+    })
 }
 
 fn model_path(name: &str, store: &AssetStore) -> Result<PathBuf, Error> {

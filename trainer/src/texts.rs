@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Whoever asks again, or goes on after an interruption, finds what is done; texts that came later
-//! cost what they are. The files hold vectors and no text.
+//! cost what they are. The files hold vectors and no text. A prepared store has the same files in its
+//! folder `text-vectors`.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -30,6 +31,8 @@ pub struct TextReader {
     model: PathBuf,
     fingerprint: String,
     cache: PathBuf,
+    /// Of a prepared store, whose vectors are read and not written.
+    store: Option<PathBuf>,
     device: Device,
     /// Loaded when there is something to read.
     encoder: OnceCell<TextEncoder>,
@@ -60,12 +63,36 @@ impl TextReader {
             model: model.to_path_buf(),
             fingerprint,
             cache,
+            store: None,
             device: device.clone(),
             encoder: OnceCell::new(),
         })
     }
 
-    /// The vectors of texts, in their order; `monitor` watches the reading of those that are new.
+    /// The same, which finds the vectors that [`keep`](Self::keep) has put into a folder, too.
+    pub fn with_store(mut self, folder: &Path) -> Self {
+        self.store = Some(folder.join(&self.fingerprint[..16]));
+        self
+    }
+
+    /// Put the vectors of texts that were read into a folder, for whoever has no encoder at hand.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be copied.
+    pub fn keep(&self, texts: &[&str], folder: &Path) -> Result<(), Error> {
+        let folder = folder.join(&self.fingerprint[..16]);
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        for chunk in known(texts).chunks(CHUNK) {
+            let name = file_name(chunk);
+            let from = self.cache.join(&name);
+            fs::copy(&from, folder.join(&name)).map_err(Error::io("copy", from))?;
+        }
+        Ok(())
+    }
+
+    /// The vectors of texts, in their order, with zeros for a text that is empty; `monitor` watches
+    /// the reading of those that are new, `what` says what they are.
     ///
     /// # Errors
     ///
@@ -74,15 +101,21 @@ impl TextReader {
     /// # Panics
     ///
     /// Panics if there is no text.
-    pub fn read(&self, texts: &[&str], monitor: &mut dyn Monitor) -> Result<TextVectors, Error> {
-        assert!(!texts.is_empty(), "no text to read");
-        let chunks: Vec<&[&str]> = texts.chunks(CHUNK).collect();
+    pub fn read(
+        &self,
+        what: &str,
+        texts: &[&str],
+        monitor: &mut dyn Monitor,
+    ) -> Result<TextVectors, Error> {
+        let known = known(texts);
+        assert!(!known.is_empty(), "no text to read");
+        let chunks: Vec<&[&str]> = known.chunks(CHUNK).collect();
         let mut kept: Vec<Option<Vec<f32>>> = chunks.iter().map(|chunk| self.kept(chunk)).collect();
         let mut n_done = (kept.iter().zip(&chunks))
             .filter_map(|(kept, chunk)| kept.as_ref().map(|_| chunk.len()))
             .sum();
-        if n_done < texts.len() {
-            monitor.begin("reading titles", n_done, texts.len());
+        if n_done < known.len() {
+            monitor.begin(&format!("reading {what}"), n_done, known.len());
             for (kept, chunk) in kept.iter_mut().zip(&chunks) {
                 if kept.is_none() {
                     *kept = Some(self.encode(chunk)?);
@@ -90,43 +123,30 @@ impl TextReader {
                     monitor.step(n_done, &[]);
                 }
             }
-            monitor.end(&format!("{} texts read", texts.len()));
+            monitor.end(&format!("{} texts read", known.len()));
         }
-        let values: Vec<f32> = kept.into_iter().flatten().flatten().collect();
+        let read: Vec<f32> = kept.into_iter().flatten().flatten().collect();
+        let width = read.len() / known.len();
+        let mut rows = read.chunks(width);
+        let mut values = Vec::with_capacity(texts.len() * width);
+        for text in texts {
+            match text.is_empty() {
+                true => values.resize(values.len() + width, 0.0),
+                false => values.extend_from_slice(rows.next().expect("a row a text")),
+            }
+        }
         Ok(TextVectors {
-            width: values.len() / texts.len(),
+            width,
             values,
             fingerprint: self.fingerprint.clone(),
         })
     }
 
-    fn file(&self, texts: &[&str]) -> PathBuf {
-        let mut hash = Sha256::new();
-        for text in texts {
-            hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text);
-        }
-        self.cache
-            .join(format!("{}.safetensors", hex(&hash.finalize())))
-    }
-
     /// The vectors of a chunk, if they are there and whole.
     fn kept(&self, texts: &[&str]) -> Option<Vec<f32>> {
-        let path = self.file(texts);
-        let bytes = fs::read(&path).ok()?;
-        let vectors = SafeTensors::deserialize(&bytes).ok();
-        let vectors = vectors.as_ref().and_then(|file| file.tensor(TENSOR).ok());
-        match vectors {
-            Some(view) if view.dtype() == Dtype::F32 && view.shape()[0] == texts.len() => {
-                let bytes = view.data().chunks_exact(4);
-                let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().expect("4 bytes"));
-                Some(bytes.map(value).collect())
-            }
-            _ => {
-                tracing::warn!(path = %path.display(), "damaged vectors are computed again");
-                None
-            }
-        }
+        let name = file_name(texts);
+        let mut folders = std::iter::once(&self.cache).chain(&self.store);
+        folders.find_map(|folder| vectors_in(&folder.join(&name), texts.len()))
     }
 
     fn encode(&self, texts: &[&str]) -> Result<Vec<f32>, Error> {
@@ -139,7 +159,7 @@ impl TextReader {
         };
         let vectors = encoder.encode(texts)?.into_data().convert::<f32>();
         let values: Vec<f32> = vectors.iter().collect();
-        write(&self.file(texts), texts.len(), &values)?;
+        write(&self.cache.join(file_name(texts)), texts.len(), &values)?;
         Ok(values)
     }
 }
@@ -176,6 +196,39 @@ impl TextVectors {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+}
+
+/// The texts that are not empty.
+fn known<'t>(texts: &[&'t str]) -> Vec<&'t str> {
+    let texts = texts.iter().copied();
+    texts.filter(|text| !text.is_empty()).collect()
+}
+
+fn file_name(texts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    format!("{}.safetensors", hex(&hash.finalize()))
+}
+
+/// The `n` vectors of a file, if it is there and whole.
+fn vectors_in(path: &Path, n: usize) -> Option<Vec<f32>> {
+    let bytes = fs::read(path).ok()?;
+    let vectors = SafeTensors::deserialize(&bytes).ok();
+    let vectors = vectors.as_ref().and_then(|file| file.tensor(TENSOR).ok());
+    match vectors {
+        Some(view) if view.dtype() == Dtype::F32 && view.shape()[0] == n => {
+            let bytes = view.data().chunks_exact(4);
+            let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().expect("4 bytes"));
+            Some(bytes.map(value).collect())
+        }
+        _ => {
+            tracing::warn!(path = %path.display(), "damaged vectors are computed again");
+            None
+        }
     }
 }
 

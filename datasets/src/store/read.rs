@@ -7,7 +7,7 @@ use arrow_array::types::{Float32Type, Int32Type, Int64Type};
 use arrow_array::{Array, Float32Array, Int32Array, Int64Array, ListArray};
 
 use super::mapped::{full, lists, map, numbers, texts};
-use super::{CANDIDATES, EVENTS, GENRES, ITEMS, RATINGS, USERS, no_store};
+use super::{CANDIDATES, DESCRIPTIONS, EVENTS, GENRES, ITEMS, RATINGS, USERS, no_store};
 use crate::{Bounds, Catalogue, Error, Event, GenreIndex, Item, ItemIndex, NO_RATING};
 
 /// The columns of all events, as another program may have written them.
@@ -176,6 +176,23 @@ pub(super) fn catalogue(folder: &Path) -> Result<Catalogue, Error> {
         }
     }
     Catalogue::new(items, genres)
+}
+
+/// A text for each item.
+pub(super) fn descriptions(folder: &Path, n_items: usize) -> Result<Vec<String>, Error> {
+    let path = folder.join(DESCRIPTIONS.file);
+    let mut all = Vec::with_capacity(n_items);
+    for batch in map(folder, &DESCRIPTIONS)? {
+        let of_batch = texts(&path, &batch, "text")?;
+        all.extend(of_batch.iter().flatten().map(str::to_string));
+    }
+    match all.len() == n_items {
+        true => Ok(all),
+        false => {
+            let reason = format!("it has {} rows for {n_items} items", all.len());
+            Err(no_store(&path, reason))
+        }
+    }
 }
 
 pub(super) fn ratings(folder: &Path) -> Result<Vec<f32>, Error> {

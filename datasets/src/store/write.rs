@@ -17,8 +17,8 @@ use super::behind::Behind;
 use super::lock::{Hashing, Lock, LockedFile, VERSION, write_json};
 use super::rows::{MappedEvents, RowsWriter};
 use super::{
-    CANDIDATES, CandidatesConfig, EVENTS, GENRES, ITEMS, PrepareConfig, RATINGS, REPORT, ROWS,
-    Report, Table, USERS, no_store,
+    CANDIDATES, CandidatesConfig, DESCRIPTIONS, EVENTS, GENRES, ITEMS, PrepareConfig, RATINGS,
+    REPORT, ROWS, Report, Table, USERS, no_store,
 };
 use crate::splits::{HistorySource, Rule, Visit};
 use crate::{Bounds, Catalogue, Error, Event, Item, ItemIndex, Leakage, NO_RATING, ReadReport};
@@ -33,6 +33,8 @@ const INNER: &str = "store";
 pub(crate) struct Header {
     pub(crate) name: String,
     pub(crate) catalogue: Catalogue,
+    /// In the order of the catalogue.
+    pub(crate) descriptions: Option<Vec<String>>,
     pub(crate) time_is_rank: bool,
     pub(crate) inputs: String,
     pub(crate) repairs: ReadReport,
@@ -241,6 +243,12 @@ impl StoreWriter {
         }
         files.insert(USERS.file, write_users(&path, &written.users, &bounds)?);
         files.insert(ITEMS.file, write_items(&path, &header.catalogue.items)?);
+        if let Some(texts) = header.descriptions {
+            files.insert(
+                DESCRIPTIONS.file,
+                write_texts(&path, &DESCRIPTIONS, &texts)?,
+            );
+        }
         let names = StringArray::from_iter_values(&header.catalogue.genres);
         files.insert(GENRES.file, write_one(&path, &GENRES, Arc::new(names))?);
         let ratings = written.ratings.iter().map(|&bits| f32::from_bits(bits));
@@ -381,6 +389,16 @@ fn write_items(folder: &Path, items: &[Item]) -> Result<LockedFile, Error> {
         ])?;
     }
     table.finish()
+}
+
+/// A table of long texts, in batches of which each is far from what one may hold.
+fn write_texts(folder: &Path, table: &Table, texts: &[String]) -> Result<LockedFile, Error> {
+    const N_ROWS: usize = 1 << 10;
+    let mut writer = TableWriter::new(folder, table);
+    for texts in texts.chunks(N_ROWS) {
+        writer.write(vec![Arc::new(StringArray::from_iter_values(texts))])?;
+    }
+    writer.finish()
 }
 
 fn write_one(folder: &Path, table: &Table, column: ArrayRef) -> Result<LockedFile, Error> {

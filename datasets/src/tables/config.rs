@@ -89,6 +89,8 @@ pub struct CatalogueConfig {
     pub id: String,
     /// The column of titles. Without one, items go by their ids.
     pub title: Option<String>,
+    /// The column of what is said of items, for a frozen text encoder.
+    pub description: Option<String>,
     /// The column of the years in which items came out.
     pub year: Option<String>,
     /// The column of categories.

@@ -35,7 +35,7 @@ fn config(patches: &[&str]) -> RunConfig {
 fn prepared(config: &RunConfig, cache: &Path) -> Prepared {
     let reader = reader(&tiny_bert(), cache);
     let prepared = toy::prepared(config);
-    prepared.with_titles_read(&reader, &mut Silent).unwrap()
+    prepared.with_texts_read(&reader, &[], &mut Silent).unwrap()
 }
 
 /// Notes how many texts were read when, and how many had been before.
@@ -61,7 +61,7 @@ fn texts_are_read_once_and_reading_goes_on_where_it_stopped() {
     let read = |texts: &[&str]| {
         let mut counts = Counts::default();
         let reader = reader(&tiny_bert(), cache.path());
-        let vectors = reader.read(texts, &mut counts).unwrap();
+        let vectors = reader.read("titles", texts, &mut counts).unwrap();
         assert_eq!((vectors.width, vectors.len()), (24, texts.len()));
         (vectors.values, counts.0)
     };
@@ -167,7 +167,7 @@ fn items_that_came_later_have_their_titles_read() {
     let scores_after = |title: &str| -> Vec<f32> {
         let reader = reader(&tiny_bert(), cache.path());
         let larger = prepared.clone().with_added_items(vec![new(title)]).unwrap();
-        let larger = larger.with_titles_read(&reader, &mut Silent).unwrap();
+        let larger = larger.with_texts_read(&reader, &[], &mut Silent).unwrap();
         let encoder = run.load_encoder(&larger, &device).unwrap();
         let mut history = larger.dataset.histories[0].events[..2].to_vec();
         history[1].item = 19;
@@ -207,7 +207,63 @@ fn a_run_does_not_go_on_with_another_text_encoder() {
     fs::write(&path, text.replace("1e-12", "1e-3")).unwrap();
     let reader = reader(other.path(), cache.path());
     let two = toy::prepared(&config);
-    let two = two.with_titles_read(&reader, &mut Silent).unwrap();
+    let two = two.with_texts_read(&reader, &[], &mut Silent).unwrap();
     let error = RunFolder::open(folder.path(), &config, &two).unwrap_err();
     assert!(error.to_string().contains("another config"), "{error}");
+}
+
+#[test]
+fn descriptions_are_read_beside_titles_and_an_item_without_one_has_zeros() {
+    let _alone = toy::alone();
+    let cache = tempfile::tempdir().unwrap();
+    let both = [
+        "encoder.modalities=[\
+           { name = \"item\", vocab_size = 0, d_embedding = 6, weight = 1.0 }, \
+           { name = \"description-text\", vocab_size = 0, d_embedding = 4, weight = 0.0 }, \
+           { name = \"title-text\", vocab_size = 0, d_embedding = 4, weight = 0.0 }]",
+        "text_encoder.model=tiny",
+        "pretraining.steps=2",
+    ];
+    let config = toy::encoder_only(&both);
+    let reader = reader(&tiny_bert(), cache.path());
+    let device = Device::flex();
+    let scores = |texts: &[String]| -> Vec<f32> {
+        let prepared = toy::prepared(&config);
+        let prepared = prepared
+            .with_texts_read(&reader, texts, &mut Silent)
+            .unwrap();
+        device.seed(4);
+        let encoder = prepared.new_encoder(&device);
+        let history = &prepared.dataset.histories[3].events[..];
+        let logits = encoder.item_logits(&prepared, &[history], &device);
+        logits.into_data().iter().collect()
+    };
+    let mut texts: Vec<String> = (0..19).map(|n| format!("a story of {n} seas")).collect();
+    let all = scores(&texts);
+    let met = toy::dataset().histories[3].events[0].item as usize;
+    texts[met].clear();
+    let but_one = scores(&texts);
+    assert_ne!(all, but_one, "descriptions are not read");
+
+    texts[met] = "zeros".into();
+    assert_ne!(scores(&texts), but_one);
+    let vectors = reader.read("texts", &["", "sea", ""], &mut Silent).unwrap();
+    let alone = reader.read("texts", &["sea"], &mut Silent).unwrap();
+    let zeros = vec![0.0; 24];
+    assert_eq!(
+        vectors.values,
+        [zeros.clone(), alone.values, zeros].concat()
+    );
+
+    let prepared = toy::prepared(&config);
+    let none = vec![String::new(); 19];
+    let error = prepared
+        .with_texts_read(&reader, &none, &mut Silent)
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("`encoder.modalities.name` = description-text"),
+        "{error}"
+    );
 }
