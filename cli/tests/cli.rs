@@ -924,6 +924,21 @@ fn no_log_shows_a_person_or_what_they_watched() {
         assert!(said.code.is_some_and(|code| code < 2), "{said:#?}");
         logs += &said.err;
     }
+    for command in [
+        &["data", "prepare", "ml", "--out", "store", "--candidates", "3"][..],
+        &["data", "prepare", "ml", "--out", "within", "--memory", "0.000001"],
+        &["data", "validate", "ml"],
+        &["data", "validate", "store"],
+        &["data", "stats", "store", "--json"],
+        &["evaluate", "--run", "r", "--data", "store", "--save", "saved"],
+    ] {
+        let said = place.run(&[command, &["-vvv"]].concat()).ok();
+        logs += &said.err;
+        // What is printed of data are counts.
+        if command[0] == "data" {
+            logs += &said.out;
+        }
+    }
     assert!(logs.contains("language model loaded"), "{logs}");
     for canary in [CANARY_USER, CANARY_TITLE, "canary"] {
         assert!(!logs.contains(canary), "{canary:?} is in the logs: {logs}");
