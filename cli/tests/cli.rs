@@ -925,12 +925,24 @@ fn no_log_shows_a_person_or_what_they_watched() {
         logs += &said.err;
     }
     for command in [
-        &["data", "prepare", "ml", "--out", "store", "--candidates", "3"][..],
-        &["data", "prepare", "ml", "--out", "within", "--memory", "0.000001"],
+        &[
+            "data",
+            "prepare",
+            "ml",
+            "--out",
+            "store",
+            "--candidates",
+            "3",
+        ][..],
+        &[
+            "data", "prepare", "ml", "--out", "within", "--memory", "0.000001",
+        ],
         &["data", "validate", "ml"],
         &["data", "validate", "store"],
         &["data", "stats", "store", "--json"],
-        &["evaluate", "--run", "r", "--data", "store", "--save", "saved"],
+        &[
+            "evaluate", "--run", "r", "--data", "store", "--save", "saved",
+        ],
     ] {
         let said = place.run(&[command, &["-vvv"]].concat()).ok();
         logs += &said.err;
@@ -955,6 +967,63 @@ fn no_log_shows_a_person_or_what_they_watched() {
             !text.contains(CANARY_USER) && !text.contains(CANARY_TITLE),
             "{file}: {text}"
         );
+    }
+}
+
+#[test]
+fn no_log_or_report_shows_what_people_wrote() {
+    let place = Place::new();
+    fs::create_dir(place.path("toys")).unwrap();
+    let mut reviews = String::new();
+    for user in 0..12 {
+        for at in 0..9 {
+            let (item, time) = ((user * 3 + at * 4) % 15, 1_400_000_000 + at * 86_400);
+            writeln!(
+                reviews,
+                "{{\"reviewerID\": \"canary-u{user}\", \"asin\": \"canary-b{item}\", \"overall\": {}.0, \
+                 \"reviewerName\": \"canary name\", \"summary\": \"canary sums up\", \
+                 \"reviewText\": \"canary red {}\", \"unixReviewTime\": {time}}}",
+                1 + at % 5,
+                WORDS[at],
+            )
+            .unwrap();
+        }
+    }
+    fs::write(place.path("toys/Toys_5.json"), reviews).unwrap();
+    let mut words = Place::pretrain_words("t", 6, 3);
+    words[2] = "toys".into();
+    for patch in [
+        "encoder.modalities=[{ name = \"item\", vocab_size = 0, d_embedding = 6, weight = 1.0 }]",
+        "tuning.genre_share=0",
+        "review={ prompt = \"On{title}:\", target = \"text\", max_tokens = 4, share = 0.5 }",
+    ] {
+        words.extend(["--set".to_string(), patch.to_string()]);
+    }
+    words.push("-vvv".into());
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut logs = place.run(&words).ok().err;
+    let asked = ["--run", "t", "--data", "toys", "-vvv"];
+    logs += &place.run(&[&["tune"], &asked[..]].concat()).ok().err;
+    let evaluate = [&["evaluate", "--save", "saved"], &asked[..]].concat();
+    let said = place.run(&evaluate).ok();
+    assert!(
+        said.out.contains("ROUGE"),
+        "no review was written: {said:#?}"
+    );
+    logs += &said.err;
+    logs += &said.out;
+    assert!(!logs.contains("canary"), "{logs}");
+    for folder in ["t", "saved"] {
+        for entry in fs::read_dir(place.path(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let is_text = path.extension().is_some_and(|kind| kind != "safetensors");
+            // The items' ids are what a model's numbers mean.
+            let is_vocabulary = path.ends_with("vocabulary.json");
+            if path.is_file() && is_text && !is_vocabulary {
+                let text = fs::read_to_string(&path).unwrap();
+                assert!(!text.contains("canary"), "{path:?}: {text}");
+            }
+        }
     }
 }
 

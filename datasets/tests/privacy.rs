@@ -90,7 +90,9 @@ fn no_person_name_or_text_of_reviews_and_tables_is_ever_logged() {
         format!("{review}\n{review}\n{broken}\n"),
     )
     .unwrap();
-    let item = r#"{"asin": "canary-3", "title": "<b>canary-9</b>", "category": "['canary-10']"}"#;
+    let item = r#"{"asin": "canary-3", "title": "<b>canary-9</b>", "category": "['canary-10']",
+        "description": "canary-11"}"#
+        .replace('\n', "");
     fs::write(path.join("meta_X.json"), item).unwrap();
     let lines =
         "who,what,said,at\ncanary-1,canary-3,canary-4,9\ncanary-1,canary-3,canary-4,canary\n";
@@ -113,6 +115,8 @@ fn no_person_name_or_text_of_reviews_and_tables_is_ever_logged() {
         tables::load_texts(&config, path, &dataset, &skip).unwrap();
         let split = Split::new(&dataset, &SplitConfig::LeaveOneOut).unwrap();
         tracing::info!(?split, leakage = %split.leakage(), "{split}");
+        #[cfg(feature = "store")]
+        store(path, &skip);
     });
     assert!(
         log.contains("records skipped") && log.contains("users=1"),
@@ -134,6 +138,29 @@ fn no_person_name_or_text_of_reviews_and_tables_is_ever_logged() {
             "{shown}"
         );
     }
+}
+
+/// Prepare reviews, seal what another program might have written, and show all there is to show.
+#[cfg(feature = "store")]
+fn store(path: &std::path::Path, options: &ReadOptions) {
+    use datasets::Source;
+    use datasets::store::{CandidatesConfig, PrepareConfig, PreparedStore, prepare_within};
+
+    let config = PrepareConfig {
+        read: options.clone(),
+        candidates: Some(CandidatesConfig { n: 2, seed: 1 }),
+        descriptions: true,
+        ..PrepareConfig::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("store");
+    prepare_within(0, &Source::Path(path.into()), &config, &folder).unwrap();
+    fs::remove_file(folder.join("data.lock")).unwrap();
+    PreparedStore::seal(&folder, "theirs", false).unwrap();
+    let store = PreparedStore::open(&folder).unwrap();
+    let (lock, report) = (store.lock(), store.report().unwrap());
+    let dataset = store.dataset().unwrap();
+    tracing::info!(?store, ?lock, ?report, ?dataset, histories = ?dataset.histories);
 }
 
 #[test]
