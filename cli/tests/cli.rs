@@ -409,11 +409,11 @@ fn data_is_counted_and_what_is_wrong_with_it_is_told() {
     let out = place.run(&seal).ok().out;
     assert!(out.contains("12 users, 15 items, 108 events"), "{out}");
     let pretrain = |store: &str| {
-        let mut words = Place::pretrain_words(&format!("runs/of-{store}"), 6, 3);
+        let mut words = Place::pretrain_words(&format!("of/{store}"), 6, 3);
         words[2] = store.into();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         place.run(&words).ok();
-        place.weights(&format!("runs/of-{store}"), "encoder.safetensors")
+        place.weights(&format!("of/{store}"), "encoder.safetensors")
     };
     assert!(
         pretrain("store") == pretrain("theirs"),
