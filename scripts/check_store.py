@@ -35,8 +35,8 @@ SCHEMA = {  # docs/store.md
 
 # Small, because it is the way to the weights that is checked.
 RUN = [
-    "data.history_len=20", "encoder.d_model=16", "encoder.n_layers=1", "encoder.max_length=80",
-    "pretraining.batch_size=16", "pretraining.steps=12", "pretraining.validate_every=6",
+    "data.history_len=20", "encoder.max_length=20", "pretraining.batch_size=16",
+    "pretraining.steps=12", "pretraining.validate_every=6", "pretraining.validation_users=99",
 ]
 
 
@@ -49,7 +49,8 @@ def pretrained(program, store):
     """The hash of the weights that some steps of pretraining on a store give."""
     patches = [word for patch in RUN for word in ("--set", patch)]
     folder = store.with_suffix(".run")
-    run(program, "pretrain", "--data", store, "--run", folder, *patches)
+    config = ROOT / "configs/encoder/ml-1m/sasrec-ce.toml"
+    run(program, "pretrain", "--config", config, "--data", store, "--run", folder, *patches)
     return hashlib.sha256((folder / "encoder.safetensors").read_bytes()).hexdigest()
 
 

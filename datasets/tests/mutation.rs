@@ -5,13 +5,13 @@
 //! printed with `--nocapture`. Point `TMPDIR` at a memory disk for millions.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use datasets::generator::{FileKind, Generator, GeneratorConfig, table_config};
 use datasets::reviews::ReviewTexts;
 use datasets::tables::{CatalogueConfig, CategoryColumn, TableConfig, TimeColumn, TimeUnit};
-use datasets::{Catalogue, Error, Finding, Item, ReadOptions, load, load_with, tables};
+use datasets::{Catalogue, Error, Finding, Item, ReadOptions, Source, load, load_with, tables};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -223,9 +223,9 @@ const REVIEWS: &[u8] = br#"{"overall": 4.0, "reviewerID": "A1", "asin": "B1", "r
 {"rating": 4, "user_id": "A2", "gmap_id": "0x1:0x2", "text": null, "time": 1588687728923, "pics": [{"url": ["x"]}]}
 "#;
 
-const METADATA: &[u8] = br#"{"asin": "B1", "title": "Disney &amp; Me", "category": ["Books", "</span>"]}
+const METADATA: &[u8] = br#"{"asin": "B1", "title": "Disney &amp; Me", "category": ["Books", "</span>"], "description": ["a <b>b", "&"]}
 {"parent_asin": "B2", "title": "<span class=\"x\"", "categories": [["a"], ["b"]]}
-{"gmap_id": "0x1:0x2", "name": "Park", "category": "['Park', \"Jo's\"]"}
+{"gmap_id": "0x1:0x2", "name": "Park", "description": "a &lt;", "category": "['Park', \"Jo's\"]"}
 {'asin': '3', 'title': u'It\'s \xe9 \u1ea5', 'categories': [['Books', (1, 2L,)]], 'x': None, 'y': True}
 "#;
 
@@ -240,6 +240,7 @@ fn reviews() {
                 texts.get(user, event)?;
             }
         }
+        Source::Path(path.into()).descriptions(&dataset.catalogue, options)?;
         Ok(())
     });
 }
@@ -270,7 +271,7 @@ fn table(events: &str) -> TableConfig {
         }),
         text: Some("said".into()),
         catalogue: Some(CatalogueConfig {
-            description: None,
+            description: Some("name".into()),
             path: "items.csv".into(),
             id: "sku".into(),
             title: Some("name".into()),
@@ -298,7 +299,12 @@ fn tables_of_csv_and_json_lines() {
             &[(name, events), ("items.csv", ITEMS)],
             |path, options| {
                 let dataset = tables::load(&config, path, options)?;
-                tables::load_texts(&config, path, &dataset, options).map(drop)
+                tables::load_texts(&config, path, &dataset, options)?;
+                let source = Source::Tables {
+                    config: config.clone(),
+                    folder: path.into(),
+                };
+                source.descriptions(&dataset.catalogue, options).map(drop)
             },
         );
     }
@@ -383,7 +389,6 @@ fn a_page_that_claims_to_be_huge_is_refused_before_room_is_made_for_it() {
 #[cfg(feature = "store")]
 #[test]
 fn stores() {
-    use datasets::Source;
     use datasets::store::{PrepareConfig, PreparedStore, prepare};
 
     let size = GeneratorConfig {
@@ -399,8 +404,19 @@ fn stores() {
     generator.write(FileKind::Movielens, folder.path()).unwrap();
     let path = folder.path().join("store");
     let source = Source::Path(folder.path().into());
-    prepare(&source, &PrepareConfig::default(), &path).unwrap();
-    let tables = ["events", "users", "items", "genres", "ratings"];
+    let config = PrepareConfig {
+        descriptions: true,
+        ..PrepareConfig::default()
+    };
+    prepare(&source, &config, &path).unwrap();
+    let tables = [
+        "events",
+        "users",
+        "items",
+        "genres",
+        "ratings",
+        "descriptions",
+    ];
     let tables = tables.map(|table| {
         let name = format!("{table}.arrow");
         let bytes = fs::read(path.join(&name)).unwrap();
@@ -454,21 +470,18 @@ fn new_people_and_new_items() {
     });
 }
 
-/// `n_bytes` of this byte, packed.
-fn bomb(path: &Path, byte: u8, n_bytes: u64) {
-    let file = fs::File::create(path).unwrap();
-    let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
-    io::copy(&mut io::Read::take(io::repeat(byte), n_bytes), &mut gzip).unwrap();
-    gzip.finish().unwrap();
+/// So many mebibytes of this byte, packed.
+fn bomb(path: &Path, byte: u8, mebibytes: usize) {
+    fs::write(path, gzip(&vec![byte; 1 << 20]).repeat(mebibytes)).unwrap();
 }
 
 #[test]
 fn a_small_file_that_unpacks_to_a_huge_one_does_not_fill_memory() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    // Of line feeds there are fewer because each is a line, which takes longer.
-    for (byte, n_bytes) in [(b'7', 2 * MEMORY), (b'\n', MEMORY / 4)] {
-        bomb(&path.join("X_5.json.gz"), byte, n_bytes);
+    // A line of 2 GB; of line feeds there are fewer because each is a line, which takes longer.
+    for (byte, mebibytes) in [(b'7', 2048), (b'\n', 64)] {
+        bomb(&path.join("X_5.json.gz"), byte, mebibytes);
         fs::copy(path.join("X_5.json.gz"), path.join("log.csv.gz")).unwrap();
         let skip = ReadOptions {
             skip_bad: 3,
