@@ -990,6 +990,15 @@ fn no_log_or_report_shows_what_people_wrote() {
         }
     }
     fs::write(place.path("toys/Toys_5.json"), reviews).unwrap();
+    let title = |item: usize| format!("{} {}", WORDS[item], WORDS[(item + 1) * 7 % 15]);
+    let toy = |n| {
+        format!(
+            "{{\"asin\": \"canary-b{n}\", \"title\": \"{}\"}}\n",
+            title(n)
+        )
+    };
+    let toys: String = (0..15).map(toy).collect();
+    fs::write(place.path("toys/meta_Toys.json"), toys).unwrap();
     let mut words = Place::pretrain_words("t", 6, 3);
     words[2] = "toys".into();
     for patch in [
