@@ -976,15 +976,14 @@ fn no_log_or_report_shows_what_people_wrote() {
     fs::create_dir(place.path("toys")).unwrap();
     let mut reviews = String::new();
     for user in 0..12 {
-        for at in 0..9 {
+        for (at, word) in WORDS.iter().enumerate().take(9) {
             let (item, time) = ((user * 3 + at * 4) % 15, 1_400_000_000 + at * 86_400);
             writeln!(
                 reviews,
                 "{{\"reviewerID\": \"canary-u{user}\", \"asin\": \"canary-b{item}\", \"overall\": {}.0, \
                  \"reviewerName\": \"canary name\", \"summary\": \"canary sums up\", \
-                 \"reviewText\": \"canary red {}\", \"unixReviewTime\": {time}}}",
+                 \"reviewText\": \"canary red {word}\", \"unixReviewTime\": {time}}}",
                 1 + at % 5,
-                WORDS[at],
             )
             .unwrap();
         }
