@@ -961,6 +961,7 @@ fn no_log_shows_a_person_or_what_they_watched() {
         "config.toml",
         "report.md",
         "report.json",
+        "ranks.json",
     ] {
         let text = fs::read_to_string(place.path("r").join(file)).unwrap();
         assert!(
