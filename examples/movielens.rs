@@ -31,7 +31,7 @@ fn main() -> anyhow::Result<()> {
     let run = RunFolder::open(&setup.run, config, &prepared)?;
 
     // Pretrain: the encoder predicts every next event of every history. No labels.
-    let (checkpoints, mut log) = (run.pretraining()?, run.logger());
+    let (checkpoints, mut log) = (run.pretraining()?, run.logger()?);
     let session = Session::new(&mut monitor)
         .saving(&checkpoints)
         .logging(&mut log);
@@ -59,7 +59,7 @@ fn main() -> anyhow::Result<()> {
             .with_perceiver(language.perceiver.cloned())
             .init(llm.clone().train(), encoder.clone().train());
         let run = run.tuned_by(&config);
-        let (checkpoints, mut log) = (run.tuning()?, run.logger());
+        let (checkpoints, mut log) = (run.tuning()?, run.logger()?);
         let session = Session::new(&mut monitor)
             .saving(&checkpoints)
             .logging(&mut log);
@@ -97,7 +97,7 @@ fn main() -> anyhow::Result<()> {
     let tables = [
         report::contenders(&rows, &evaluate::protocol(&prepared, config)),
         report::costs(&costs),
-        report::person(&prepared, config, &tasks.next_item.answers, &answered, 0),
+        report::person(&prepared, config, &answered, 0),
     ];
     run.write("report.md", tables[..2].join("\n").as_bytes())?;
     run.write_json("report.json", &(&rows, &costs))?;

@@ -122,6 +122,40 @@ intervals) and training.svg into the run's folder. --save keeps config, figures 
 from in a small folder; --compare sets several such folders into one table, the mean over the seeds
 of each run with its spread.")]
     Evaluate(EvaluateArgs),
+    /// Write runs and grids as one HTML file that needs no network
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm report runs/mine
+  user-llm report ablations/strategies runs/mine runs/other --out report.html
+  user-llm report runs/mine --data ~/ml-1m --users 3
+
+Holds what `evaluate` and `ablate` have left: tables with their protocol, intervals, curves, gates by
+block, costs by length of history (of `evaluate --costs`) and the run file. With --users the file
+shows what some people watched, without their ids, and is as private as the data.")]
+    Report(ReportArgs),
+    /// Run a grid of runs that differ in a few keys, and set them into one table
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm ablate configs/ablations/encoder-ml-1m.toml --dry-run
+  user-llm ablate configs/ablations/encoder-ml-1m.toml
+  user-llm ablate configs/paper/strategies.toml --budget cpu --data ~/ml-1m
+  user-llm ablate configs/paper/strategies.toml --budget gpu --devices cuda:0,cuda:1
+
+  grid.toml:
+    name = \"strategies\"
+    base = \"movielens-1m.toml\"
+    seeds = [42, 43]
+    [set]
+    \"evaluation.users\" = 1000
+    [vary]
+    \"fusion.kind\" = [\"cross-attention\", \"soft-prompt\"]
+    \"tuning.strategy\" = [\"enc\", \"proj\"]
+
+Cells with the same data, encoder, objective, pretraining and seed share a pretrained encoder. Ctrl-C
+saves and ends; the same command goes on, and skips what is done. A cell that fails stops no other;
+its error stands in the table, and the command ends with 1. table.md, table.csv and table.json hold
+means and spreads over seeds, and a paired test of every cell against the first.")]
+    Ablate(AblateArgs),
     /// Recommend items to a person, to several, or to everybody
     #[command(after_long_help = "\
 EXAMPLES
@@ -179,6 +213,15 @@ folder), its adapters in PEFT's layout if it was tuned with --strategy lora, and
 projector and cross-attention in a file of their own. All is read back before it counts: a trained
 parameter that is in no file, or other logits, are an error.")]
     Export(ExportArgs),
+    /// Measure a tuned model part by part, against what this machine can do
+    #[command(after_long_help = "\
+EXAMPLES
+  user-llm bench
+  user-llm bench --run runs/mine --data ~/ml-1m --events 200 --tokens 512
+
+Arithmetic and weights of encoder, Perceiver, cross-attention and language model by formula, their
+times, and how near they come to the machine's measured limits. Nothing else should be running.")]
+    Bench(BenchArgs),
     /// Look at this machine: version, backends, devices, cache, pip
     #[command(after_long_help = "\
 EXAMPLES
@@ -411,6 +454,44 @@ pub(crate) struct EvaluateArgs {
     pub(crate) compare: Vec<PathBuf>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// Folders of runs, and of grids
+    #[arg(value_name = "RUN", required = true)]
+    pub(crate) runs: Vec<PathBuf>,
+    /// The file, which appears whole or not at all
+    #[arg(long, value_name = "FILE", default_value = "report.html")]
+    pub(crate) out: PathBuf,
+    /// Show the histories and recommendations of so many test users of each run
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) users: usize,
+    /// The dataset that the runs were made with, where it was given by path
+    #[arg(long, value_name = "PATH", requires = "users")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AblateArgs {
+    /// The grid: base, what is set, what varies
+    #[arg(value_name = "GRID")]
+    pub(crate) grid: PathBuf,
+    /// Which of the grid's budgets
+    #[arg(long, value_name = "NAME")]
+    pub(crate) budget: Option<String>,
+    /// Run cells side by side, one on each of these, as in cuda:0,cuda:1 [default: --backend]
+    #[arg(long, value_name = "SPEC,…", value_delimiter = ',')]
+    pub(crate) devices: Vec<String>,
+    /// A folder or zip that holds the dataset already, in place of fetching it
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
+    /// Folder of encoders, cells and tables [default: ablations/NAME, with -BUDGET]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Only list cells, the encoders that they share, and what is done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Recommender {
     /// The user encoder's own item head
@@ -488,6 +569,24 @@ pub(crate) struct ExportArgs {
     /// The folder, which appears whole or not at all
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// Which tuned model, where the run has several, as in enc-cross-attention
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tuning: Option<String>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    /// Events of the history [default: as many as the run reads]
+    #[arg(long, value_name = "N")]
+    pub(crate) events: Option<usize>,
+    /// Tokens of the prompt; 32 in the paper
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tokens: u32,
+    /// Runs that a time is the median of
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
     /// Which tuned model, where the run has several, as in enc-cross-attention
     #[arg(long, value_name = "NAME")]
     pub(crate) tuning: Option<String>,

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use trainer::evaluate::{self, Answered};
+use burn::tensor::Device;
+use trainer::evaluate::{self, Answered, RANKS, Ranks};
 use trainer::plain_text::{self, PlainTextRow};
 use trainer::results::{self, Results};
 use trainer::{
@@ -40,19 +41,7 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
     }
     let device = workplace.device()?;
     let mut monitor = workplace.terminal();
-    let mut answered = vec![
-        evaluate::popularity(prepared, config),
-        match &config.dual_encoder {
-            Some(dual) => {
-                let encoder = folder.load_dual_encoder(dual, prepared, &device)?;
-                evaluate::dual_encoder(prepared, config, &encoder, &device)
-            }
-            None => {
-                let encoder = folder.load_encoder(prepared, &device)?;
-                evaluate::encoder(prepared, config, &encoder, &device)
-            }
-        },
-    ];
+    let mut answered = baselines(&run, &device)?;
     let tuned = run.tuned()?;
     let (mut costs, mut reviews, mut plain_texts) = (Vec::new(), Vec::new(), Vec::new());
     if let Ok(language) = config.language()
@@ -167,6 +156,8 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
             "protocol": protocol, "contenders": rows, "reviews": reviews, "plain_text": plain_texts, "costs": costs,
         }),
     )?;
+    let ranks = serde_json::to_vec(&Ranks::new(prepared, &answered))?;
+    folder.write(RANKS, &ranks)?;
     folder.write("recall.svg", plots::recall(&rows, &protocol).as_bytes())?;
     let training = plots::training(&folder.metrics()?, &protocol);
     if let Some(training) = &training {
@@ -185,6 +176,28 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         output::note(&format!("and kept in {}", path.display()));
     }
     Ok(Ended::Done)
+}
+
+/// The contenders that need no language model.
+pub(crate) fn baselines(run: &Run, device: &Device) -> anyhow::Result<Vec<Answered>> {
+    let Run {
+        config,
+        prepared,
+        folder,
+    } = run;
+    Ok(vec![
+        evaluate::popularity(prepared, config),
+        match &config.dual_encoder {
+            Some(dual) => {
+                let encoder = folder.load_dual_encoder(dual, prepared, device)?;
+                evaluate::dual_encoder(prepared, config, &encoder, device)
+            }
+            None => {
+                let encoder = folder.load_encoder(prepared, device)?;
+                evaluate::encoder(prepared, config, &encoder, device)
+            }
+        },
+    ])
 }
 
 /// What was typed before this evaluation, given the config that is kept in `saved`.
@@ -228,7 +241,7 @@ fn compare(folders: &[PathBuf]) -> anyhow::Result<Ended> {
 }
 
 /// Keep `n` of the test users, spread evenly.
-fn thin(prepared: &mut Prepared, n: usize) {
+pub(crate) fn thin(prepared: &mut Prepared, n: usize) {
     let all = std::mem::take(&mut prepared.test_users);
     let n = n.min(all.len());
     prepared.test_users = (0..n).map(|at| all[at * all.len() / n]).collect();

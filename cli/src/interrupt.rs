@@ -1,5 +1,6 @@
 //! Ctrl-C: inside training it asks for a checkpoint first, everywhere else it ends at once.
 
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
@@ -25,6 +26,22 @@ pub(crate) fn listen() -> anyhow::Result<()> {
         std::process::exit(i32::from(EXIT_CODE));
     };
     ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")
+}
+
+/// Ask another process of this program to stop.
+#[cfg(unix)]
+pub(crate) fn pass_on(child: &Child) -> anyhow::Result<()> {
+    use nix::sys::signal::{Signal, kill};
+    let pid = i32::try_from(child.id()).context("no process has this id")?;
+    // Who has ended in the meantime needs no signal.
+    let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM);
+    Ok(())
+}
+
+/// Ctrl-C reaches all processes of a console.
+#[cfg(not(unix))]
+pub(crate) fn pass_on(_: &Child) -> anyhow::Result<()> {
+    Ok(())
 }
 
 /// Whether somebody asked to stop.

@@ -3,8 +3,10 @@
 //! Here alone the environment is read, the device is chosen, and anything is printed.
 #![recursion_limit = "256"]
 
+mod ablate;
 mod add_items;
 mod arguments;
+mod bench;
 mod config;
 mod data;
 mod doctor;
@@ -21,6 +23,7 @@ mod output;
 mod parquet_file;
 mod people;
 mod recommend;
+mod report;
 mod runs;
 mod table;
 mod training;
@@ -68,11 +71,14 @@ fn run(options: Options) -> anyhow::Result<Ended> {
         Command::Pretrain(training) => training::pretrain(&workplace, &training),
         Command::Tune(tune) => training::tune(&workplace, &tune),
         Command::Evaluate(evaluate) => evaluate::run(&workplace, &evaluate),
+        Command::Report(report) => report::run(&workplace, &report),
+        Command::Ablate(ablate) => ablate::run(&workplace, &ablate),
         Command::Recommend(recommend) => recommend::run(&workplace, &recommend),
         Command::AddItems(add) => add_items::run(&workplace, &add),
         Command::Embed(embed) => embed::run(&workplace, &embed),
         Command::Generate(generate) => generate::run(&workplace, &generate),
         Command::Export(export) => export::run(&workplace, &export),
+        Command::Bench(bench) => bench::run(&workplace, &bench),
         Command::Doctor => doctor::run(&workplace),
     }
 }

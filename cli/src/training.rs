@@ -156,12 +156,7 @@ fn follow<M>(
 ) -> anyhow::Result<(M, Outcome)> {
     let done = checkpoints.latest()?.map_or(0, |(_, state)| state.step);
     forget_after(folder, stage, done)?;
-    let mut failed = None;
-    let mut log = |line: serde_json::Value| {
-        if let Err(error) = folder.log(&line) {
-            failed.get_or_insert(error);
-        }
-    };
+    let mut log = folder.logger()?;
     let mut monitor = workplace.dashboard();
     let _heard = interrupt::heard();
     let session = Session {
@@ -169,12 +164,7 @@ fn follow<M>(
         log: Some(&mut log),
         ..Session::new(monitor.as_mut())
     };
-    let result = train(session);
-    drop(monitor);
-    if let (Some(error), true) = (failed, result.is_ok()) {
-        tracing::warn!("metrics.jsonl is not complete: {error}");
-    }
-    Ok(result?)
+    Ok(train(session)?)
 }
 
 /// Steps that were written down but not saved come again: their lines go.

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use anyhow::Context;
 use burn::tensor::Device;
 use datasets::assets::{AssetStore, Progress, default_cache_dir};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,6 +39,21 @@ impl Workplace {
     /// The backend that was asked for.
     pub(crate) fn backend(&self) -> &str {
         &self.global.backend
+    }
+
+    /// This program once more, with the same global options, on another device and without bars.
+    pub(crate) fn command(&self, backend: &str) -> anyhow::Result<Command> {
+        let program = std::env::current_exe().context("cannot find this program's file")?;
+        let mut command = Command::new(program);
+        command.args(["--backend", backend, "--plain"]);
+        if let Some(cache) = &self.global.cache {
+            command.arg("--cache").arg(cache);
+        }
+        if self.global.offline {
+            command.arg("--offline");
+        }
+        command.args((0..self.global.verbose).map(|_| "-v"));
+        Ok(command)
     }
 
     /// The device that was asked for.

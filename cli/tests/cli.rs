@@ -1,5 +1,10 @@
 //! The program as a user meets it: on tiny data, with a tiny language model, without a network.
 
+#[path = "cli/ablate.rs"]
+mod ablate;
+#[path = "cli/report.rs"]
+mod report;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -218,11 +223,14 @@ fn help_lists_the_commands_and_teaches_by_example() {
         "pretrain",
         "tune",
         "evaluate",
+        "ablate",
+        "report",
         "recommend",
         "add-items",
         "embed",
         "generate",
         "export",
+        "bench",
         "doctor",
     ];
     for command in commands {

@@ -902,7 +902,14 @@ fn similar_key(config: &RunConfig, unknown: &str) -> Option<String> {
     }
     let mut keys = Vec::new();
     collect("", &toml::Value::try_from(config).ok()?, &mut keys);
-    let best = keys.into_iter().min_by_key(|key| distance(key, unknown))?;
+    nearest(keys, unknown)
+}
+
+/// The name that is most like an unknown one, if any is.
+pub(crate) fn nearest(known: Vec<String>, unknown: &str) -> Option<String> {
+    let best = known
+        .into_iter()
+        .min_by_key(|name| distance(name, unknown))?;
     (distance(&best, unknown) <= 3).then_some(best)
 }
 

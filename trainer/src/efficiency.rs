@@ -1,5 +1,7 @@
 //! What a question about a person costs: history as text against user embeddings.
 
+mod parts;
+
 use std::time::Instant;
 
 use datasets::Event;
@@ -11,6 +13,8 @@ use llm_fusion::{Trunk, UserDecoder, UserEmbeddings, UserLlm, UserReader};
 use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
 use user_encoder::{FeedForwardKind, UserEncoderConfig};
+
+pub use parts::{Limits, PartCost, parts};
 
 use crate::tasks::{Task, Tasks};
 use crate::{Error, Monitor, Prepared, RunConfig};
@@ -99,28 +103,59 @@ impl Sizes {
     /// causal attention, and one row of the head.
     pub fn language_model(&self, tokens: usize) -> f64 {
         let c = &self.llm;
-        let per_block =
-            c.d_model * (2 * c.n_heads + 2 * c.n_kv_heads) * c.d_head + 3 * c.d_model * c.d_ff;
-        let weights = 2.0 * (c.n_layers * per_block * tokens) as f64;
+        let weights = 2.0 * (c.n_layers * self.block_weights() * tokens) as f64;
         let attention = 2.0 * (c.n_layers * tokens * tokens * c.n_heads * c.d_head) as f64;
         weights + attention + 2.0 * (c.d_model * c.vocab_size) as f64
     }
 
+    /// The weights that a token goes through, and those of the head.
+    pub fn language_model_weights(&self) -> usize {
+        let c = &self.llm;
+        c.n_layers * self.block_weights() + c.d_model * c.vocab_size
+    }
+
+    fn block_weights(&self) -> usize {
+        let c = &self.llm;
+        c.d_model * (2 * c.n_heads + 2 * c.n_kv_heads) * c.d_head + 3 * c.d_model * c.d_ff
+    }
+
     /// Encoder, Perceiver and projector over `events` events.
     pub fn user(&self, events: usize) -> f64 {
+        self.encoder(events) + self.perceiver(events)
+    }
+
+    /// The encoder over `events` events.
+    pub fn encoder(&self, events: usize) -> f64 {
         let (encoder, d) = (&self.encoder, self.encoder.d_model);
-        let d_event: usize = encoder
-            .modalities
-            .iter()
-            .map(|modality| modality.d_embedding)
-            .sum();
         let slots = events + 1; // BOS
+        let per_layer = self.encoder_layer_weights() * slots + slots * slots * d;
+        2.0 * (self.event_width() * d * events + encoder.n_layers * per_layer) as f64
+    }
+
+    /// The encoder's weights that are read: of its tables, the rows of `events` events.
+    pub fn encoder_weights(&self, events: usize) -> usize {
+        let (encoder, d) = (&self.encoder, self.encoder.d_model);
+        self.event_width() * (events + d) + encoder.n_layers * self.encoder_layer_weights()
+    }
+
+    /// Width of an event's modalities side by side.
+    fn event_width(&self) -> usize {
+        let modalities = self.encoder.modalities.iter();
+        modalities.map(|modality| modality.d_embedding).sum()
+    }
+
+    fn encoder_layer_weights(&self) -> usize {
+        let (encoder, d) = (&self.encoder, self.encoder.d_model);
         let n_ff = match encoder.feed_forward {
             FeedForwardKind::SwiGlu => 3,
             FeedForwardKind::Relu | FeedForwardKind::Gelu => 2,
         };
-        let per_layer = (4 * d + n_ff * encoder.d_ff) * d * slots + slots * slots * d;
-        let encoder = d_event * d * events + encoder.n_layers * per_layer;
+        (4 * d + n_ff * encoder.d_ff) * d
+    }
+
+    /// Perceiver and projector over `events` event embeddings; without a Perceiver, the projector.
+    pub fn perceiver(&self, events: usize) -> f64 {
+        let d = self.encoder.d_model;
         let (perceiver, n) = match &self.perceiver {
             Some(perceiver) => {
                 let n = perceiver.n_latents;
@@ -131,7 +166,16 @@ impl Sizes {
             }
             None => (0, events),
         };
-        2.0 * (encoder + perceiver + d * self.d_user * n) as f64
+        2.0 * (perceiver + d * self.d_user * n) as f64
+    }
+
+    /// The weights of Perceiver and projector.
+    pub fn perceiver_weights(&self) -> usize {
+        let d = self.encoder.d_model;
+        let layers = self.perceiver.as_ref().map_or(0, |perceiver| {
+            perceiver.n_layers * (4 + 2 * perceiver.ff_multiplier) * d * d
+        });
+        layers + d * self.d_user
     }
 
     /// Cross-attention of `tokens` tokens to `n` user embeddings.
@@ -140,6 +184,15 @@ impl Sizes {
         let queries_and_output = 4 * tokens * self.llm.d_model * inner;
         let keys_and_values = 4 * n * self.d_user * inner;
         (blocks * (queries_and_output + keys_and_values + 4 * tokens * n * inner)) as f64
+    }
+
+    /// The weights of cross-attention: for a text, and for one more token, whose keys and values are
+    /// there.
+    pub fn cross_attention_weights(&self) -> (usize, usize) {
+        let (blocks, inner) = self.cross_attention;
+        let queries_and_output = blocks * 2 * self.llm.d_model * inner;
+        let keys_and_values = blocks * 2 * self.d_user * inner;
+        (queries_and_output + keys_and_values, queries_and_output)
     }
 }
 
@@ -177,12 +230,7 @@ pub fn measure(
     };
     let trunk = (!model.is_soft_prompt() && model.lowest_fused() > 0)
         .then(|| model.trunk(&task.prompt, &task.answers.trie));
-    let longest = prepared
-        .dataset
-        .histories
-        .iter()
-        .max_by_key(|history| history.events.len());
-    let longest = longest.map_or(&[][..], |history| &history.events);
+    let longest = longest(prepared);
     let mut costs = Vec::new();
     monitor.begin("time to first token", 0, lengths.len());
     for (done, &events) in lengths.iter().enumerate() {
@@ -258,6 +306,13 @@ pub fn measure(
     }
     monitor.end("measured");
     Ok(costs)
+}
+
+/// The history of the person with the most events.
+fn longest(prepared: &Prepared) -> &[Event] {
+    let histories = prepared.dataset.histories.iter();
+    let longest = histories.max_by_key(|history| history.events.len());
+    longest.map_or(&[][..], |history| &history.events)
 }
 
 /// The last `n` events, the first repeated in front if there are fewer.
@@ -346,6 +401,23 @@ mod tests {
             expected += (product(slots, 16, slots) + product(slots, slots, 16)) / 2.0;
         }
         expected
+    }
+
+    #[test]
+    fn weights_are_those_of_the_products_and_of_the_rows_that_are_read() {
+        let perceiver = PerceiverResamplerConfig::new(16)
+            .with_n_latents(3)
+            .with_n_layers(2)
+            .with_ff_multiplier(2);
+        let sizes = sizes(Some(perceiver));
+        let block = 2 * 24 * 24 + 2 * 24 * 12 + 3 * 24 * 40;
+        assert_eq!(sizes.language_model_weights(), 3 * block + 24 * 97);
+        let layer = 4 * 16 * 16 + 2 * 16 * 48;
+        assert_eq!(sizes.encoder_weights(5), 5 * 10 + 10 * 16 + 2 * layer);
+        let layer = 4 * 16 * 16 + 2 * 2 * 16 * 16;
+        assert_eq!(sizes.perceiver_weights(), 2 * layer + 16 * 11);
+        let (all, again) = sizes.cross_attention_weights();
+        assert_eq!((all, again), (2 * 2 * (24 + 11) * 20, 2 * 2 * 24 * 20));
     }
 
     #[test]

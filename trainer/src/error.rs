@@ -123,6 +123,24 @@ pub enum Error {
         /// Which, and what differs.
         what: String,
     },
+    /// A grid of runs that cannot be run.
+    #[error("{file}: {reason}")]
+    Grid {
+        /// Its file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A cell of a grid whose run cannot be.
+    #[error("{file}, cell \"{cell}\"")]
+    GridCell {
+        /// The grid's file.
+        file: String,
+        /// The cell.
+        cell: String,
+        /// What is wrong with its run.
+        source: Box<Error>,
+    },
     /// An item that cannot be added to a trained catalogue.
     #[error(
         "item {id:?} shares no genre and no word of its title with any trained item, so there is \

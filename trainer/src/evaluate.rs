@@ -18,6 +18,9 @@ use crate::{Error, Monitor, Prepared, RunConfig};
 /// Items that a contender recommends to each user.
 pub const K: usize = 10;
 
+/// Name of the file of [`Ranks`] in a run's folder.
+pub const RANKS: &str = "ranks.json";
+
 /// What one contender answered, user by user in the order of [`Prepared::test_users`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
@@ -53,6 +56,39 @@ pub struct Row {
     pub genre: Option<Figure>,
 }
 
+/// Where the contenders rank each person's true next item: what a paired test needs, and no more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ranks {
+    /// Places of the test users in the dataset, ascending; ids are not kept.
+    pub users: Vec<usize>,
+    /// Each contender, in the order of the table.
+    pub contenders: Vec<ContenderRanks>,
+}
+
+/// Ranks of one contender.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContenderRanks {
+    /// The contender's name.
+    pub name: String,
+    /// The rank for each of the users, from 1; `None` where the item is not in the list.
+    pub ranks: Vec<Option<usize>>,
+}
+
+impl Ranks {
+    /// Gather what the contenders answered.
+    pub fn new(prepared: &Prepared, answered: &[Answered]) -> Self {
+        let questions = Questions::new(prepared);
+        let ranks = |answered: &Answered| ContenderRanks {
+            name: answered.name.clone(),
+            ranks: questions.ranks(answered),
+        };
+        Self {
+            users: prepared.test_users.clone(),
+            contenders: answered.iter().map(ranks).collect(),
+        }
+    }
+}
+
 /// The test questions: what each user's history is, and what was right.
 struct Questions<'a> {
     histories: Vec<&'a [Event]>,
@@ -77,6 +113,20 @@ impl<'a> Questions<'a> {
             histories,
             targets,
             genres,
+        }
+    }
+
+    /// Rank of each right answer; `None` where it is not in a contender's list.
+    fn ranks(&self, answered: &Answered) -> Vec<Option<usize>> {
+        match &answered.ranks {
+            Some(ranks) => ranks.iter().copied().map(Some).collect(),
+            None => {
+                let lists = answered.recommended.iter().zip(&self.targets);
+                let rank = |(items, target): (&Vec<usize>, &usize)| {
+                    Some(items.iter().position(|item| item == target)? + 1)
+                };
+                lists.map(rank).collect()
+            }
         }
     }
 
@@ -132,13 +182,7 @@ pub(crate) fn split(prepared: &Prepared, config: &RunConfig) -> String {
 /// A contender's row.
 pub fn score(prepared: &Prepared, answered: &Answered) -> Row {
     let questions = Questions::new(prepared);
-    let places = answered.recommended.iter().zip(&questions.targets);
-    let ranks: Vec<Option<usize>> = match &answered.ranks {
-        Some(ranks) => ranks.iter().copied().map(Some).collect(),
-        None => places
-            .map(|(items, target)| Some(items.iter().position(|item| item == target)? + 1))
-            .collect(),
-    };
+    let ranks = questions.ranks(answered);
     let figure = |metric: &dyn Fn(Option<usize>) -> f64| {
         Figure::of(&ranks.iter().map(|&rank| metric(rank)).collect::<Vec<_>>())
     };

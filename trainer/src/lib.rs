@@ -3,10 +3,11 @@
 //! Read in this order: [`RunConfig`] (one run, one file), [`Prepared`] (data, split and batcher),
 //! [`pretrain`] and [`tune`] (the two stages, both through [`train()`]), [`evaluate`] (the
 //! contenders' table), [`recommend`] (anybody's next items), [`embed`] (their vectors),
-//! [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves), [`export()`] (files for
+//! [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves), [`ablate`] (many runs that differ in a few keys), [`export()`] (files for
 //! others).
 #![recursion_limit = "256"]
 
+pub mod ablate;
 mod added_items;
 pub mod backend;
 mod checkpoint;
@@ -23,6 +24,7 @@ mod export;
 mod lazy_adamw;
 pub mod metrics;
 mod monitor;
+pub mod page;
 pub mod plain_text;
 pub mod plots;
 mod prepared;
@@ -38,6 +40,7 @@ pub mod sources;
 pub mod texts;
 
 mod tasks;
+mod tensorboard;
 mod train;
 mod tune;
 mod windows;

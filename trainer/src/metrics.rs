@@ -1,8 +1,10 @@
-//! Ranking metrics with one relevant item, and their intervals; ROUGE of texts.
+//! Ranking metrics with one relevant item, their intervals and differences; ROUGE of texts.
 
+mod paired;
 mod porter;
 mod rouge;
 
+pub use paired::{Paired, sign_flip};
 pub use rouge::{Rouge, RougeScore};
 
 use std::cmp::Ordering::Less;

@@ -5,6 +5,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use serde_json::Value;
 
+use crate::efficiency::Cost;
 use crate::evaluate::Row;
 use crate::metrics::Figure;
 
@@ -94,6 +95,66 @@ pub fn training(metrics: &[Value], protocol: &str) -> Option<String> {
     Some(svg(protocol, draw))
 }
 
+/// The gates of one tuning.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gates {
+    /// Name of the tuning.
+    pub name: String,
+    /// Each fused block's number, and `tanh(gate)`.
+    pub blocks: Vec<(usize, f64)>,
+}
+
+/// How far the gate of each fused block is open, `|tanh(gate)|`, of several tunings: the paper's
+/// Figure 4.
+pub fn gates(tunings: &[Gates]) -> String {
+    let lines: Vec<Line<'_>> = tunings
+        .iter()
+        .map(|Gates { name, blocks }| Line {
+            name,
+            points: blocks
+                .iter()
+                .map(|&(block, gate)| (block as f64, gate.abs()))
+                .collect(),
+        })
+        .collect();
+    let caption = "|tanh(gate)|: the share that cross-attention to the user has in the residual \
+                   stream, by block of the language model, the first of which is 0";
+    svg(caption, |area| lined(area, "|tanh(gate)|", "block", &lines))
+}
+
+/// What each way to ask costs, by length of history, both axes from 0.
+pub fn costs(costs: &[Cost]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for cost in costs {
+        if !names.contains(&cost.name.as_str()) {
+            names.push(&cost.name);
+        }
+    }
+    let titles = ["prompt tokens", "GFLOP", "ms to the first token"];
+    let of = |panel: usize, cost: &Cost| match panel {
+        0 => cost.prompt_tokens as f64,
+        1 => cost.gflop,
+        _ => cost.first_token_ms(),
+    };
+    let caption = "GFLOP by formula; times are medians, encoder and Perceiver included; the table \
+                   has the figures";
+    svg(caption, |area| {
+        for (panel, area) in area.split_evenly((1, 3)).iter().enumerate() {
+            let lines = names.iter().map(|name| Line {
+                name,
+                points: costs
+                    .iter()
+                    .filter(|cost| cost.name == **name)
+                    .map(|cost| (cost.events as f64, of(panel, cost)))
+                    .collect(),
+            });
+            let lines: Vec<Line<'_>> = lines.collect();
+            lined(area, titles[panel], "events", &lines)?;
+        }
+        Ok(())
+    })
+}
+
 /// How long people's histories are, the longest first, both axes logarithmic.
 pub fn histories(dataset: &Dataset) -> String {
     let lengths = dataset.histories.iter().map(|history| history.events.len());
@@ -175,6 +236,55 @@ fn curve(area: &Area<'_>, title: &str, points: Vec<(f64, f64)>) -> Drawn {
     Ok(())
 }
 
+/// Points of one name.
+struct Line<'a> {
+    name: &'a str,
+    points: Vec<(f64, f64)>,
+}
+
+/// Lines with their points and names, from 0.
+fn lined(area: &Area<'_>, title: &str, along: &str, lines: &[Line<'_>]) -> Drawn {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let last = points().map(|point| point.0).fold(1.0, f64::max);
+    let most = points().map(|point| point.1).fold(1e-3, f64::max);
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 15))
+        .margin(8)
+        .x_label_area_size(36)
+        .y_label_area_size(56)
+        // The legend stands above the lines.
+        .build_cartesian_2d(
+            0.0..last * 1.02,
+            0.0..most * (1.1 + 0.09 * lines.len() as f64),
+        )?;
+    chart
+        .configure_mesh()
+        .max_light_lines(1)
+        .x_labels(6)
+        // Blocks and events are counted.
+        .x_label_formatter(&|x| match x.fract().abs() < 1e-9 {
+            true => format!("{x:.0}"),
+            false => String::new(),
+        })
+        .x_desc(along)
+        .draw()?;
+    for (place, line) in lines.iter().enumerate() {
+        let colour = Palette99::pick(place).mix(1.0);
+        let series = LineSeries::new(line.points.iter().copied(), colour.stroke_width(2));
+        chart
+            .draw_series(series.point_size(3))?
+            .label(line.name)
+            .legend(move |at| Circle::new((at.0 + 10, at.1), 4, colour.filled()));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.8))
+        .label_font(SMALL)
+        .draw()?;
+    Ok(())
+}
+
 /// A drawing with a caption beneath, which is broken into lines.
 fn svg(caption: &str, draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
     let mut lines = vec![String::new()];
@@ -245,6 +355,37 @@ mod tests {
         assert_eq!(svg.matches("seed 42,").count(), 20);
         // Per contender three means, and one in the legend.
         assert_eq!(svg.matches("<circle").count(), 2 * 4);
+    }
+
+    #[test]
+    fn gates_and_costs_have_a_point_a_block_and_a_length_for_each_name() {
+        let tuned = |name: &str| Gates {
+            name: name.into(),
+            blocks: vec![(22, 0.01), (23, -0.2)],
+        };
+        let svg = gates(&[tuned("enc-cross-attention"), tuned("proj-cross-attention")]);
+        assert!(
+            svg.contains("enc-cross-attention") && svg.contains("|tanh(gate)|"),
+            "{svg}"
+        );
+        assert_eq!(svg.matches("<circle").count(), 2 * (2 + 1));
+
+        let cost = |name: &str, events| Cost {
+            events,
+            name: name.into(),
+            prompt_tokens: events * 10,
+            gflop: 1.0,
+            encode_ms: 0.5,
+            prefill_ms: 2.0,
+            runs: 3,
+        };
+        let svg = super::costs(&[cost("text", 50), cost("text", 100), cost("user", 50)]);
+        assert!(
+            svg.contains("ms to the first token") && svg.contains("GFLOP"),
+            "{svg}"
+        );
+        // Three panels, each with three points and two names.
+        assert_eq!(svg.matches("<circle").count(), 3 * (3 + 2));
     }
 
     #[test]

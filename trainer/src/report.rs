@@ -6,7 +6,6 @@ use crate::efficiency::Cost;
 use crate::evaluate::{Answered, Row};
 use crate::metrics::Figure;
 use crate::plain_text::PlainTextRow;
-use crate::prompts::Answers;
 use crate::review_writing::ReviewRow;
 use crate::{Prepared, RunConfig};
 
@@ -138,13 +137,7 @@ pub fn costs(costs: &[Cost]) -> String {
 }
 
 /// One person: what they watched, what each contender recommends, what they watched next.
-pub fn person(
-    prepared: &Prepared,
-    config: &RunConfig,
-    titles: &Answers,
-    answered: &[Answered],
-    at: usize,
-) -> String {
+pub fn person(prepared: &Prepared, config: &RunConfig, answered: &[Answered], at: usize) -> String {
     let user = prepared.test_users[at];
     let Some((history, target)) = prepared.split().test(user) else {
         return String::new();
@@ -177,7 +170,7 @@ pub fn person(
                 } else {
                     ""
                 };
-                format!("{}{hit}", titles.texts[item])
+                format!("{}{hit}", catalogue.display_title(item as u32))
             })
             .collect();
         let place = contender.recommended[at]
@@ -290,7 +283,6 @@ protocol
     fn a_person_s_page_shows_films_recommendations_and_what_came_next() {
         let config = toy::config(&[]);
         let prepared = toy::prepared(&config);
-        let titles = Answers::titles(&prepared.dataset.catalogue, &toy::tokenizer()).unwrap();
         let (_, target) = prepared.split().test(prepared.test_users[1]).unwrap();
         let target = target.item as usize;
         let answered = Answered {
@@ -299,13 +291,10 @@ protocol
             ranks: None,
             genres: None,
         };
-        let text = person(&prepared, &config, &titles, &[answered], 1);
+        let text = person(&prepared, &config, &[answered], 1);
         assert!(text.contains("made up (right at 2):"), "{text}");
-        assert!(
-            text.contains(&format!("{} ✓", titles.texts[target])),
-            "{text}"
-        );
         let next = prepared.dataset.catalogue.display_title(target as u32);
+        assert!(text.contains(&format!("{next} ✓")), "{text}");
         assert!(text.ends_with(&format!("Watched next: {next}\n")), "{text}");
     }
 }

@@ -208,7 +208,8 @@ pub fn compare(results: &[Results]) -> Result<String, Error> {
                 .collect();
             let cell = |figure: &dyn Fn(&Row) -> Option<Figure>| {
                 let figures = of_seeds.iter().filter_map(|row| figure(row));
-                spread(&figures.map(|figure| figure.mean).collect::<Vec<_>>())
+                let means: Vec<f64> = figures.map(|figure| figure.mean).collect();
+                spread_cell(Spread::of(&means))
             };
             rows.push(vec![
                 (*name).to_string(),
@@ -235,18 +236,41 @@ pub fn compare(results: &[Results]) -> Result<String, Error> {
     Ok(report::table(&header, &rows))
 }
 
-/// Mean ± standard deviation.
-fn spread(values: &[f64]) -> String {
-    let n = values.len() as f64;
-    if values.is_empty() {
-        return "–".into();
+/// A mean over seeds with its standard deviation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// The mean.
+    pub mean: f64,
+    /// Standard deviation of the sample; `None` of one value.
+    pub deviation: Option<f64>,
+}
+
+impl Spread {
+    /// Of one value per seed; `None` of none.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let n = values.len() as f64;
+        let mean = (!values.is_empty()).then(|| values.iter().sum::<f64>() / n)?;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        Some(Self {
+            mean,
+            deviation: (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()),
+        })
     }
-    let mean = values.iter().sum::<f64>() / n;
-    if values.len() == 1 {
-        return format!("{mean:.4}");
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.4}", self.mean)?;
+        match self.deviation {
+            Some(deviation) => write!(f, " ± {deviation:.4}"),
+            None => Ok(()),
+        }
     }
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    format!("{mean:.4} ± {:.4}", (squares / (n - 1.0)).sqrt())
+}
+
+/// As a cell of a table.
+pub(crate) fn spread_cell(spread: Option<Spread>) -> String {
+    spread.map_or("–".into(), |spread| spread.to_string())
 }
 
 #[cfg(test)]

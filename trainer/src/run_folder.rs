@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -19,6 +19,7 @@ use crate::added_items::ITEM;
 use crate::checkpoint::{Checkpoints, hex};
 use crate::events::vocabulary;
 use crate::results::Training;
+use crate::tensorboard::EventFile;
 use crate::{Error, ModalityKind, Prepared, RunConfig};
 
 const CONFIG: &str = "config.toml";
@@ -38,11 +39,13 @@ const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
 /// added-items.jsonl        items that came after training, if any
 /// tokenizer.json           the language model's
 /// metrics.jsonl            a line per step and validation
+/// events.out.tfevents.*    the same for TensorBoard
 /// encoder.safetensors      the pretrained encoder
 /// <tuning>.safetensors     what tuning trained, and nothing else
 /// <tuning>.toml            the config that it was tuned with
 /// pretraining/, <tuning>/  checkpoints, to resume from
 /// report.md, report.json   the tables
+/// ranks.json               ranks of the test users' next items, without ids
 /// recall.svg, training.svg pictures of them, and of metrics.jsonl
 /// ```
 ///
@@ -430,23 +433,26 @@ impl RunFolder {
     ///
     /// If it cannot be read.
     pub fn metrics(&self) -> Result<Vec<serde_json::Value>, Error> {
-        let path = self.path.join(METRICS);
-        if !path.exists() {
-            return Ok(Vec::new());
-        }
-        let text = fs::read_to_string(&path).map_err(Error::io("read", path))?;
-        let lines = text.lines().map(serde_json::from_str);
-        Ok(lines.filter_map(Result::ok).collect())
+        read_metrics(&self.path)
     }
 
-    /// [`log`](Self::log) as a [`Session`](crate::Session) takes it; what cannot be written is
-    /// warned of and does not stop the training.
-    pub fn logger(&self) -> impl FnMut(serde_json::Value) + '_ {
-        |line| {
-            if let Err(error) = self.log(&line) {
-                tracing::warn!("metrics.jsonl is not complete: {error}");
+    /// Takes lines as a [`Session`](crate::Session) gives them, and writes them to `metrics.jsonl`
+    /// and TensorBoard's event file; what cannot be written is warned of, once, and does not stop
+    /// the training.
+    ///
+    /// # Errors
+    ///
+    /// If the event file cannot be begun.
+    pub fn logger(&self) -> Result<impl FnMut(serde_json::Value) + '_, Error> {
+        let mut events = EventFile::open(&self.path, &self.metrics()?)?;
+        let mut has_failed = false;
+        Ok(move |line| {
+            let written = self.log(&line).and_then(|()| events.append(&line));
+            if let (Err(error), false) = (written, has_failed) {
+                tracing::warn!("the training's figures are not complete: {error}");
+                has_failed = true;
             }
-        }
+        })
     }
 
     /// Write a file of the folder, whole or not at all.
@@ -509,23 +515,69 @@ impl RunFolder {
     }
 }
 
+/// The lines of a run folder's `metrics.jsonl`, if there are any; one that is cut short is left out.
+pub(crate) fn read_metrics(folder: &Path) -> Result<Vec<serde_json::Value>, Error> {
+    let path = folder.join(METRICS);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(&path).map_err(Error::io("read", path))?;
+    let lines = text.lines().map(serde_json::from_str);
+    Ok(lines.filter_map(Result::ok).collect())
+}
+
 /// A value of a safetensors file's metadata.
 fn metadata(path: &Path, key: &str) -> Result<Option<String>, Error> {
+    let (header, _) = header(path)?;
+    Ok(header["__metadata__"][key].as_str().map(str::to_string))
+}
+
+/// `tanh(gate)` of each fused block in a tuning's weights, by the block's number.
+pub(crate) fn gates(weights: &Path) -> Result<Vec<(usize, f64)>, Error> {
+    let (header, begin) = header(weights)?;
+    let mut gates = Vec::new();
+    for (name, tensor) in header.as_object().into_iter().flatten() {
+        let block = name
+            .strip_prefix("fusion.")
+            .and_then(|rest| rest.strip_suffix(".gate"));
+        let Some(block) = block.and_then(|block| block.parse().ok()) else {
+            continue;
+        };
+        let at = tensor["data_offsets"][0]
+            .as_u64()
+            .filter(|_| tensor["dtype"] == "F32");
+        let at = at.ok_or_else(|| unfit(weights, &format!("{name} is no 32-bit number")))?;
+        let read = || -> std::io::Result<f32> {
+            let mut file = File::open(weights)?;
+            file.seek(SeekFrom::Start(begin + at))?;
+            let mut value = [0; 4];
+            file.read_exact(&mut value)?;
+            Ok(f32::from_le_bytes(value))
+        };
+        let gate = read().map_err(Error::io("read", weights))?;
+        gates.push((block, f64::from(gate).tanh()));
+    }
+    gates.sort_by_key(|&(block, _)| block);
+    Ok(gates)
+}
+
+/// Header of a safetensors file, and where its data begin.
+fn header(path: &Path) -> Result<(serde_json::Value, u64), Error> {
     /// More than any header of ours, and little enough to be read whatever a damaged file says.
     const MOST: u64 = 100 << 20;
-    let read = || -> std::io::Result<Vec<u8>> {
+    let read = || -> std::io::Result<(Vec<u8>, u64)> {
         let mut file = File::open(path)?;
         let mut length = [0; 8];
         file.read_exact(&mut length)?;
+        let length = u64::from_le_bytes(length).min(MOST);
         let mut header = Vec::new();
-        file.take(u64::from_le_bytes(length).min(MOST))
-            .read_to_end(&mut header)?;
-        Ok(header)
+        file.take(length).read_to_end(&mut header)?;
+        Ok((header, 8 + length))
     };
-    let header = read().map_err(Error::io("read", path))?;
-    let header: serde_json::Value =
+    let (header, begin) = read().map_err(Error::io("read", path))?;
+    let header =
         serde_json::from_slice(&header).map_err(|error| unfit(path, &error.to_string()))?;
-    Ok(header["__metadata__"][key].as_str().map(str::to_string))
+    Ok((header, begin))
 }
 
 fn unfit(path: &Path, what: &str) -> Error {
@@ -535,7 +587,7 @@ fn unfit(path: &Path, what: &str) -> Error {
     }
 }
 
-fn fingerprint(value: &impl Serialize) -> String {
+pub(crate) fn fingerprint(value: &impl Serialize) -> String {
     let text = serde_json::to_vec(value).expect("plain data");
     hex(&Sha256::digest(&text))
 }

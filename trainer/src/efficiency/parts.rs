@@ -1,0 +1,232 @@
+//! What a question costs part by part, and how near each part comes to what the machine can do.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Distribution, Tensor};
+use llm::generate::Decode;
+use llm_fusion::{UserDecoder, UserLlm};
+
+use super::{Sizes, first_token, last, longest, median};
+use crate::Prepared;
+
+/// Edge of the matrices whose product is timed.
+const EDGE: usize = 1024;
+/// Numbers that are read to time the memory: more than any cache holds.
+const NUMBERS: usize = 64 << 20;
+/// Bytes of a weight in memory.
+const BYTES: f64 = 4.0;
+
+/// What a machine does at its best, as measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// 10⁹ operations a second, in a product of two square matrices.
+    pub gflop_per_second: f64,
+    /// 10⁹ bytes a second, in a product of a matrix that no cache holds with a vector, or in its sum.
+    pub gigabytes_per_second: f64,
+}
+
+impl Limits {
+    /// Measure a device: the best of `runs`.
+    pub fn measure(device: &Device, runs: usize) -> Self {
+        let best = |mut run: Box<dyn FnMut()>| {
+            let time = |_| {
+                let start = Instant::now();
+                run();
+                start.elapsed().as_secs_f64()
+            };
+            // One more, which pays for fresh memory.
+            (0..=runs).map(time).fold(f64::INFINITY, f64::min)
+        };
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Default, device);
+        let square = random([EDGE, EDGE]);
+        let product = best(Box::new(move || {
+            let _ = square
+                .clone()
+                .matmul(square.clone())
+                .slice([0..1, 0..1])
+                .into_data();
+        }));
+        let (rows, columns) = (NUMBERS / EDGE, EDGE);
+        let (matrix, vector) = (random([rows, columns]), random([columns, 1]));
+        let all = matrix.clone();
+        let with_vector = best(Box::new(move || {
+            let _ = matrix
+                .clone()
+                .matmul(vector.clone())
+                .slice([0..1, 0..1])
+                .into_data();
+        }));
+        let sum = best(Box::new(move || {
+            let _ = all.clone().sum().into_data();
+        }));
+        Self {
+            gflop_per_second: 2.0 * (EDGE as f64).powi(3) / product / 1e9,
+            gigabytes_per_second: NUMBERS as f64 * BYTES / with_vector.min(sum) / 1e9,
+        }
+    }
+}
+
+/// One part of the model at work.
+#[derive(Clone, Debug)]
+pub struct PartCost {
+    /// The part, and what it does.
+    pub name: String,
+    /// Arithmetic by formula, in 10⁹ operations.
+    pub gflop: f64,
+    /// Weights that are read, each once, in 10⁶ bytes.
+    pub megabytes: f64,
+    /// Median time, in milliseconds.
+    pub ms: f64,
+}
+
+impl PartCost {
+    /// Least time that the machine needs for it, as a share of the time that it took: its
+    /// arithmetic or its memory, whichever takes longer.
+    pub fn share(&self, limits: &Limits) -> f64 {
+        let arithmetic = self.gflop / limits.gflop_per_second;
+        let memory = self.megabytes / 1e3 / limits.gigabytes_per_second;
+        arithmetic.max(memory) / (self.ms / 1e3)
+    }
+}
+
+/// Measure the parts of one question about one person, `tokens` long, after so many `events`, and of
+/// one more token of the answer. What cannot be timed alone is the difference of two times.
+///
+/// # Panics
+///
+/// Panics if there are no tokens, or the sizes are not those of the model.
+pub fn parts(
+    model: &UserLlm,
+    sizes: &Sizes,
+    prepared: &Prepared,
+    events: usize,
+    tokens: usize,
+    runs: usize,
+) -> Vec<PartCost> {
+    let device = model.llm.device();
+    let history = last(longest(prepared), events);
+    let batch = prepared.batcher.batch(&[history.as_slice()], &device);
+    let prompt: Vec<u32> = (0..tokens as u32).map(|at| 1 + at % 100).collect();
+
+    let encoder_ms = median(runs, || {
+        let _ = model.encoder.event_embeddings(&batch).into_data();
+    });
+    let user_ms = median(runs, || {
+        let _ = model.read_user(&batch).embeddings.into_data();
+    });
+    let user = model.read_user(&batch);
+    let n_user = user.embeddings.dims()[1];
+    let prompt_ms = median(runs, || first_token(&model.llm, &prompt));
+    let fused_ms = median(runs, || {
+        let _ = UserDecoder::new(model, Some(&user))
+            .push(&prompt)
+            .argmax(0)
+            .into_data();
+    });
+    let next = |decoder: &mut dyn Decode| {
+        decoder.push(&prompt);
+        median(runs, || {
+            let _ = decoder.push(&prompt[..1]).argmax(0).into_data();
+        })
+    };
+    let next_ms = next(&mut model.llm.decoder());
+    let fused_next_ms = next(&mut UserDecoder::new(model, Some(&user)));
+
+    let part = |name: &str, flop: f64, weights: usize, ms: f64| PartCost {
+        name: name.into(),
+        gflop: flop / 1e9,
+        megabytes: weights as f64 * BYTES / 1e6,
+        ms,
+    };
+    let llm_weights = sizes.language_model_weights();
+    let (cross_weights, again_weights) = sizes.cross_attention_weights();
+    // What a soft prompt adds is positions before the prompt; its keys and values are kept, as the
+    // prompt's are.
+    let (way, [flop, again_flop], [weights, again]) = match model.is_soft_prompt() {
+        true => {
+            let with = sizes.language_model(tokens + n_user);
+            (
+                "soft prompt",
+                [with - sizes.language_model(tokens), 0.0],
+                [0, 0],
+            )
+        }
+        false => {
+            let kept = 2.0 * ((cross_weights - again_weights) * n_user) as f64;
+            let flop = [tokens, 1].map(|tokens| sizes.cross_attention(tokens, n_user));
+            let weights = [cross_weights, again_weights];
+            ("cross-attention", [flop[0], flop[1] - kept], weights)
+        }
+    };
+    vec![
+        part(
+            "encoder",
+            sizes.encoder(events),
+            sizes.encoder_weights(events),
+            encoder_ms,
+        ),
+        part(
+            "Perceiver, projector",
+            sizes.perceiver(events),
+            sizes.perceiver_weights(),
+            (user_ms - encoder_ms).max(0.0),
+        ),
+        part(
+            "language model, prompt",
+            sizes.language_model(tokens),
+            llm_weights,
+            prompt_ms,
+        ),
+        part(
+            &format!("{way}, prompt"),
+            flop,
+            weights,
+            (fused_ms - prompt_ms).max(0.0),
+        ),
+        part(
+            "language model, next token",
+            sizes.language_model(1),
+            llm_weights,
+            next_ms,
+        ),
+        part(
+            &format!("{way}, next token"),
+            again_flop,
+            again,
+            (fused_next_ms - next_ms).max(0.0),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_is_of_the_limit_that_is_reached_first() {
+        let limits = Limits {
+            gflop_per_second: 100.0,
+            gigabytes_per_second: 10.0,
+        };
+        let part = |gflop, megabytes| PartCost {
+            name: "part".into(),
+            gflop,
+            megabytes,
+            ms: 20.0,
+        };
+        // 1 GFLOP takes 10 ms, 50 MB take 5 ms.
+        assert!((part(1.0, 50.0).share(&limits) - 0.5).abs() < 1e-12);
+        // 150 MB take 15 ms.
+        assert!((part(1.0, 150.0).share(&limits) - 0.75).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_machine_has_limits() {
+        let limits = Limits::measure(&Device::flex(), 1);
+        assert!(
+            limits.gflop_per_second > 0.1 && limits.gigabytes_per_second > 0.1,
+            "{limits:?}"
+        );
+        assert!(limits.gflop_per_second.is_finite() && limits.gigabytes_per_second.is_finite());
+    }
+}
