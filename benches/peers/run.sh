@@ -6,6 +6,7 @@
 #     bash benches/peers/run.sh encoder --only train-3706 evaluate-6040 --rounds 5
 #     bash benches/peers/run.sh encoder --smoke          # tiny, and PyTorch only where it is already
 #     bash benches/peers/run.sh data [...]               # preparing data, beside pandas and Polars
+#     bash benches/peers/run.sh llm [...]                # beside PyTorch (transformers, peft) and llama.cpp
 #
 # What is measured and how: docs/benchmarks.md. CARGO_FLAGS are handed to cargo as they are (in CI
 # `--workspace --features …`, so that nothing is compiled twice).
@@ -17,7 +18,8 @@ group=${1:-}
 case $group in
   encoder) name="PyTorch 2.9.0" venv=torch_venv.sh flags= ;;
   data) name="pandas or Polars" venv=data_venv.sh flags="-p datasets" ;;
-  *) echo "usage: run.sh encoder|data [--json] [--smoke] [--rounds N] [--only MEASURE...]" >&2; exit 2 ;;
+  llm) name="PyTorch 2.9.0 or llama.cpp" venv=llm_venv.sh flags= ;;
+  *) echo "usage: run.sh encoder|data|llm [--json] [--smoke] [--rounds N] [--only MEASURE...]" >&2; exit 2 ;;
 esac
 shift
 
@@ -43,5 +45,13 @@ if [[ "$group" == data ]]; then
   trap 'rm -rf "$folder"' EXIT
   export USER_LLM_BENCH_DATA=$folder/movielens
   "$ours" --make "$USER_LLM_BENCH_DATA" ${smoke:+--events 20000}
+fi
+# The same weights for all: llama.cpp gets them in f32, 0.5 GB, like the others.
+if [[ "$group" == llm && -z "$smoke" ]]; then
+  USER_LLM_BENCH_MODEL=$("$ours" --fetch)
+  folder=$(mktemp -d "${TMPDIR:-/var/tmp}/user-llm-llm.XXXXXX")
+  trap 'rm -rf "$folder"' EXIT
+  export USER_LLM_BENCH_MODEL USER_LLM_BENCH_F32=$folder/f32.gguf
+  "${peer[@]}" --convert "$USER_LLM_BENCH_MODEL" "$USER_LLM_BENCH_F32"
 fi
 python3 "$here/compare.py" --ours "$ours" --peer "${peer[@]}" --peer-name "$name" "$@"

@@ -215,20 +215,23 @@ impl UserLlm {
     /// # Shapes
     ///
     /// - output: `[batch, n_latents + n_recent, d_user]`, the latest event first behind the
-    ///   latents; or `[batch, length, d_user]` without a Perceiver
+    ///   latents, and no more of them than the longest history has; or `[batch, length, d_user]` without a Perceiver
     pub fn read_user(&self, history: &EventBatch) -> UserEmbeddings {
         let event_embeddings = self.encoder.event_embeddings(history);
         let mask_pad = history.mask_pad();
         match &self.resampler {
             Some(resampler) => {
-                let (recent, lengths) = latest(&event_embeddings, &history.lengths, self.n_recent);
+                // No more than somebody has: one person's embeddings then have no padding.
+                let longest = history.lengths.iter().copied().max().unwrap_or(0);
+                let n_recent = self.n_recent.min(longest);
+                let (recent, lengths) = latest(&event_embeddings, &history.lengths, n_recent);
                 let latents = resampler.forward(event_embeddings, mask_pad);
                 let n_latents = resampler.n_latents();
                 let embeddings = match recent {
                     Some(recent) => Tensor::cat(vec![latents, recent], 1),
                     None => latents,
                 };
-                let n = n_latents + self.n_recent;
+                let n = n_latents + n_recent;
                 let lengths: Vec<usize> = lengths.iter().map(|n| n_latents + n).collect();
                 UserEmbeddings {
                     mask_pad: mask_after(&lengths, n, &embeddings.device()),
@@ -453,6 +456,11 @@ mod tests {
         let mask: Vec<bool> = user.mask_pad.unwrap().into_data().iter().collect();
         assert_eq!(mask.iter().filter(|&&is_padding| is_padding).count(), 1);
         assert!(mask[13], "the second person has one event");
+
+        let short = Tensor::<3, Int>::from_data([[[4]]], &device);
+        let short = model.read_user(&EventBatch::new(vec![short], vec![1]));
+        assert_eq!(short.embeddings.dims(), [1, 6, 128]);
+        assert!(short.mask_pad.is_none(), "one person is never padded");
 
         let events = model.encoder.event_embeddings(&history);
         for (row, slot, event) in [(0, 5, 2), (0, 6, 1), (1, 5, 0)] {
