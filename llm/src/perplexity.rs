@@ -43,7 +43,6 @@ impl LanguageModel {
 mod tests {
     use burn::tensor::Device;
 
-    use super::*;
     use crate::LanguageModelConfig;
 
     #[test]
