@@ -99,12 +99,25 @@ fn read_batches(folder: &Path) -> Result<f64, Box<dyn Error>> {
     let store = PreparedStore::open(&store_path(folder))?;
     let mut random = StdRng::seed_from_u64(1);
     let started = Instant::now();
-    for _ in 0..1000 {
-        for _ in 0..64 {
+    let mut draw = || -> Vec<_> {
+        let window = |_| {
             let user = random.random_range(0..store.n_users());
             let end = random.random_range(0..store.history_len(user)) + 1;
-            black_box(store.events(user, end.saturating_sub(50)..end).to_vec());
+            (user, end.saturating_sub(50)..end)
+        };
+        (0..64).map(window).collect()
+    };
+    let mut batch = draw();
+    for _ in 0..1000 {
+        // As training does while a step is computed.
+        let next = draw();
+        for (user, window) in &next {
+            store.history(*user).events.read_ahead(window.clone());
         }
+        for (user, window) in batch {
+            black_box(store.events(user, window).to_vec());
+        }
+        batch = next;
     }
     Ok(started.elapsed().as_secs_f64())
 }

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 #[cfg(feature = "store")]
 use crate::store::MappedEvents;
@@ -67,6 +67,22 @@ impl Events {
             Place::Memory(events) => events,
             #[cfg(feature = "store")]
             Place::Store(_) => unreachable!("they were copied"),
+        }
+    }
+}
+
+impl Events {
+    /// Have some of them read from the disk while other things are done. Nothing waits for it, and
+    /// for those in memory nothing happens.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the range goes beyond them.
+    pub fn read_ahead(&self, events: Range<usize>) {
+        match &self.0 {
+            Place::Memory(all) => assert!(events.end <= all.len(), "a range beyond the events"),
+            #[cfg(feature = "store")]
+            Place::Store(mapped) => mapped.part(events).read_ahead(),
         }
     }
 }

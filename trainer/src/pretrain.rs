@@ -105,6 +105,11 @@ impl<'a> NextEvent<'a> {
     fn histories(&mut self, step: usize) -> Vec<&'a [Event]> {
         let split = self.split;
         let windows = self.windows.batch(step, self.batch_size);
+        // What the next step needs of a prepared store is read while this one is computed.
+        for Window { user, start, end } in self.windows.batch(step + 1, self.batch_size) {
+            let history = &self.prepared.dataset.histories[user];
+            history.events.read_ahead(start..end + 1);
+        }
         let events = |window: Window| &split.train(window.user)[window.start..=window.end];
         windows.into_iter().map(events).collect()
     }

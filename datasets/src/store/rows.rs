@@ -6,6 +6,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(unix)]
+use memmap2::Advice;
 use memmap2::Mmap;
 
 use super::behind::Behind;
@@ -94,7 +96,7 @@ impl MappedEvents {
     }
 
     /// Some of them.
-    pub(super) fn part(&self, rows: Range<usize>) -> Self {
+    pub(crate) fn part(&self, rows: Range<usize>) -> Self {
         assert!(
             rows.start <= rows.end && rows.end <= self.rows.len(),
             "rows beyond the events"
@@ -102,6 +104,15 @@ impl MappedEvents {
         Self {
             map: self.map.clone(),
             rows: self.rows.start + rows.start..self.rows.start + rows.end,
+        }
+    }
+
+    /// Have the system read them while other things are done. It may do as it likes.
+    pub(crate) fn read_ahead(&self) {
+        #[cfg(unix)]
+        if !self.rows.is_empty() {
+            let (start, length) = (self.rows.start * ROW, self.rows.len() * ROW);
+            let _ = self.map.advise_range(Advice::WillNeed, start, length);
         }
     }
 
@@ -145,6 +156,8 @@ mod tests {
         let part = mapped.part(10..90);
         assert!(part.part(5..6).as_slice() == &events[15..16]);
         assert!(part.part(80..80).as_slice().is_empty());
+        part.read_ahead();
+        part.part(80..80).read_ahead();
 
         fs::write(&path, [0; ROW + 1]).unwrap();
         let error = MappedEvents::of(folder.path()).err().unwrap();
