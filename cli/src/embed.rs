@@ -26,7 +26,7 @@ pub(crate) enum What {
     Events,
     /// What the tuned Perceiver makes of them: [people, n_latents, d_model]
     Latents,
-    /// What the tuned language model reads: [people, n_latents, d_user]
+    /// What the tuned language model reads: [people, n_latents + n_recent, d_user]
     UserEmbeddings,
 }
 

@@ -1264,7 +1264,8 @@ fn people_are_embedded_with_their_ids_beside_the_vectors() {
     );
     assert_eq!(saved("mean", &["--all"]).1, [12, 8]);
     assert_eq!(saved("latents", &["--all"]).1, [12, 3, 8]);
-    assert_eq!(saved("user-embeddings", &["--user", "3"]).1, [1, 3, 8]);
+    // Three latents and the latest event.
+    assert_eq!(saved("user-embeddings", &["--user", "3"]).1, [1, 4, 8]);
     // Histories are cut at five events, and the last event embedding is `last`.
     let (_, shape, events) = saved("events", &["--all"]);
     assert_eq!(shape, [12, 5, 8]);

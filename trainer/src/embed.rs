@@ -24,8 +24,8 @@ pub enum EncoderEmbedding {
 pub enum FusedEmbedding {
     /// What the Perceiver makes of the event embeddings: `n_latents` vectors of the encoder's width.
     Latents,
-    /// The same, projected to what the language model reads: `n_latents` vectors of `d_user`; one
-    /// an event where there is no Perceiver.
+    /// The same and the `n_recent` latest events, projected to what the language model reads:
+    /// `n_latents + n_recent` vectors of `d_user`; one an event where there is no Perceiver.
     UserEmbeddings,
 }
 
