@@ -44,7 +44,8 @@ pub struct FusionConfig {
     pub gated: bool,
     /// Latest event embeddings that are read as they are, beside what the Perceiver compresses all
     /// of them to. The last one is what a causal encoder predicts the next event from, and the
-    /// language model need not wait for the Perceiver to learn to hand it on. 0 in the paper.
+    /// language model need not wait for the Perceiver to learn to hand it on. 0 in the paper; without
+    /// a Perceiver all events are read anyway.
     #[config(default = 0)]
     pub n_recent: usize,
 }

@@ -269,7 +269,7 @@ fn tuning_leaves_the_language_model_alone_to_the_last_bit_where_it_says_so() {
 }
 
 #[test]
-fn a_summary_is_asked_for_where_the_run_says_how_and_is_read_in_the_history_s_place() {
+fn a_summary_is_asked_for_where_the_run_says_how() {
     let _alone = toy::alone();
     let summary = "prompts.summary={ opening = \"Likes\", max_tokens = 4 }";
     for (patches, is_asked) in [(&[][..], false), (&[summary][..], true)] {
