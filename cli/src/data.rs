@@ -62,15 +62,15 @@ pub(crate) fn run(workplace: &Workplace, command: DataCommand) -> anyhow::Result
         } => {
             let run = run_config(workplace, &source)?;
             let config = &run.data;
+            let reads = run.text_modalities();
             let prepare_config = PrepareConfig {
                 read: config.read.clone(),
                 min_interactions: config.min_interactions,
                 min_history: config.min_history,
                 split: config.split.clone(),
                 candidates: candidates.map(|n| CandidatesConfig { n, seed }),
-                descriptions: run
-                    .text_modalities()
-                    .contains(&ModalityKind::DescriptionText),
+                descriptions: reads.contains(&ModalityKind::DescriptionText),
+                reviews: reads.contains(&ModalityKind::ReviewText) || run.review.is_some(),
             };
             let source = sources::source(config, None, &workplace.store)?;
             let store = match memory {

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail, ensure};
 use burn::tensor::Device;
 use clap::ValueEnum;
-use datasets::Event;
+use datasets::EventSlice;
 use trainer::embed::{self, Embedded, EncoderEmbedding, FusedEmbedding};
 use trainer::{Monitor, sources};
 
@@ -31,7 +31,7 @@ pub(crate) enum What {
 }
 
 /// From histories to vectors; none if the model does not make them.
-type Embed<'a> = Box<dyn Fn(&[&[Event]]) -> Option<Embedded> + 'a>;
+type Embed<'a> = Box<dyn Fn(&[EventSlice<'_>]) -> Option<Embedded> + 'a>;
 
 pub(crate) fn run(workplace: &Workplace, args: &EmbedArgs) -> anyhow::Result<Ended> {
     let format = Format::of(args.format, &args.out)?;
@@ -59,7 +59,8 @@ pub(crate) fn run(workplace: &Workplace, args: &EmbedArgs) -> anyhow::Result<End
     let mut done = 0;
     monitor.begin("embed", done, people.len());
     for batch in people.chunks(PEOPLE_PER_BATCH) {
-        let histories: Vec<&[Event]> = batch.iter().map(|person| &*person.events).collect();
+        let histories: Vec<EventSlice<'_>> =
+            batch.iter().map(|person| person.events.slice(..)).collect();
         let Some(embedded) = embed(&histories) else {
             bail!(
                 "this model has no Perceiver, and so no latents; --what user-embeddings is what \

@@ -47,7 +47,7 @@ pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<
         "--prompt has nothing that the tokenizer knows"
     );
 
-    let latest = prepared.batcher.latest(history);
+    let latest = prepared.batcher.latest(history.slice(..));
     let user = model.read_user(&prepared.batcher.batch(&[latest], &model.device()));
     let mut decoder = UserDecoder::new(&model, Some(&user));
     let sampling = match args.temperature > 0.0 {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{bail, ensure};
 use burn::tensor::Device;
-use datasets::{Catalogue, Event, History, ItemIndex};
+use datasets::{Catalogue, Event, EventSlice, History, ItemIndex};
 use trainer::recommend::{
     EncoderRecommender, Recommend, Recommendation, UserLlmRecommender, Wanted,
 };
@@ -54,7 +54,9 @@ pub(crate) fn run(workplace: &Workplace, args: &RecommendArgs) -> anyhow::Result
         let is_for_reading = is_one(&args.people) && args.out.is_none() && args.format.is_none();
         if is_for_reading {
             let history = &people[0].events;
-            let ranked = recommender.recommend(&[history], &wanted).remove(0);
+            let ranked = recommender
+                .recommend(&[history.slice(..)], &wanted)
+                .remove(0);
             match args.json {
                 true => output::print(&json(&run, who, &ranked)),
                 false => output::print(&text(&run, who, history, &ranked)),
@@ -150,7 +152,8 @@ fn write<W: Write + Send>(
     let mut done = 0;
     monitor.begin("recommend", done, people.len());
     for batch in people.chunks(recommender.batch_size()) {
-        let histories: Vec<&[Event]> = batch.iter().map(|person| &*person.events).collect();
+        let histories: Vec<EventSlice<'_>> =
+            batch.iter().map(|person| person.events.slice(..)).collect();
         let recommended = recommender.recommend(&histories, wanted);
         let rows = batch.iter().zip(&recommended);
         let rows = rows.flat_map(|(person, ranked)| rows_of(catalogue, &person.user, ranked));

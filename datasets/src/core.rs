@@ -43,7 +43,7 @@ impl Dataset {
                 break counts;
             }
             for history in &mut self.histories {
-                history.events.to_mut().retain(|event| is_kept(event.item));
+                history.events.retain(|event| is_kept(event.item));
             }
         };
 
@@ -57,8 +57,8 @@ impl Dataset {
         }
         self.catalogue = Catalogue::new(items, self.catalogue.genres)
             .expect("a part of a catalogue is a catalogue");
-        for event in self.histories.iter_mut().flat_map(|h| h.events.to_mut()) {
-            event.item = renumbered[&event.item];
+        for history in &mut self.histories {
+            history.events.renumber(|item| renumbered[&item]);
         }
         self.without_absent_ratings()
     }

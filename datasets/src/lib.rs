@@ -97,7 +97,7 @@ mod hash;
 pub use catalogue::{Catalogue, GenreIndex, Item};
 pub use dataset::Dataset;
 pub use error::{Error, Found};
-pub use event::{Event, Events, History, ItemIndex, NO_RATING};
+pub use event::{Event, EventSlice, Events, History, ItemIndex, NO_RATING, NO_TEXT, TextIndex};
 pub use interactions::{UNKNOWN_ITEM, read_interactions};
 pub use items::{items_to_json_lines, read_items};
 pub use load::{load, load_with};

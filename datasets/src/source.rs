@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::read::log::Log;
 use crate::read::tables::Sink;
+use crate::reviews::ReviewTexts;
 use crate::tables::{self, TableConfig};
 use crate::{Dataset, Error, ReadOptions, load};
 
@@ -45,6 +46,23 @@ impl Source {
     /// As [`load_with`](crate::load_with) and [`tables::load`].
     pub fn load(&self, options: &ReadOptions) -> Result<Dataset, Error> {
         Log::into_dataset(|sink| self.read(options, sink))
+    }
+
+    /// Read what people wrote at the events of a dataset that was read from it, and may have been
+    /// filtered since.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReviewTexts::read_with`] and [`tables::load_texts`].
+    pub fn review_texts(
+        &self,
+        dataset: &Dataset,
+        options: &ReadOptions,
+    ) -> Result<ReviewTexts, Error> {
+        match self {
+            Self::Path(path) => ReviewTexts::read_with(path, dataset, options),
+            Self::Tables { config, folder } => tables::load_texts(config, folder, dataset, options),
+        }
     }
 
     /// Read it, and hand its events on one by one.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::split::MIN_EVENTS;
-use crate::{Dataset, Error, Event, LeaveOneOut, Window, windows};
+use crate::{Dataset, Error, Event, EventSlice, LeaveOneOut, Window, windows};
 
 /// How a dataset is parted. A key that does not exist is refused.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -265,18 +265,18 @@ impl<'a> Split<'a> {
     }
 
     /// The events of a history that may be trained on; there may be none.
-    pub fn train(&self, user: usize) -> &'a [Event] {
-        &self.events(user)[..self.bounds(user).train]
+    pub fn train(&self, user: usize) -> EventSlice<'a> {
+        self.events(user).slice(..self.bounds(user).train)
     }
 
     /// The validation target, and what came before it. Not everybody who is tested has one.
-    pub fn validation(&self, user: usize) -> Option<(&'a [Event], &'a Event)> {
+    pub fn validation(&self, user: usize) -> Option<(EventSlice<'a>, &'a Event)> {
         let target = self.bounds(user).validation?;
         Some(parts(self.events(user), target))
     }
 
     /// The test target, and what came before it.
-    pub fn test(&self, user: usize) -> Option<(&'a [Event], &'a Event)> {
+    pub fn test(&self, user: usize) -> Option<(EventSlice<'a>, &'a Event)> {
         self.test_targets(user).next()
     }
 
@@ -285,7 +285,7 @@ impl<'a> Split<'a> {
     pub fn test_targets(
         &self,
         user: usize,
-    ) -> impl Iterator<Item = (&'a [Event], &'a Event)> + use<'a> {
+    ) -> impl Iterator<Item = (EventSlice<'a>, &'a Event)> + use<'a> {
         let events = self.events(user);
         let targets = self.bounds(user).test;
         targets.map(move |target| parts(events, target))
@@ -327,8 +327,8 @@ impl<'a> Split<'a> {
         Leakage::of(self.dataset, self.rule).expect("what is in memory can be read")
     }
 
-    fn events(&self, user: usize) -> &'a [Event] {
-        &self.dataset.histories[user].events
+    fn events(&self, user: usize) -> EventSlice<'a> {
+        self.dataset.histories[user].events.slice(..)
     }
 }
 
@@ -523,8 +523,8 @@ fn bad(reason: &'static str) -> Error {
 }
 
 /// What came before a target, and the target.
-fn parts(events: &[Event], target: usize) -> (&[Event], &Event) {
-    (&events[..target], &events[target])
+fn parts(events: EventSlice<'_>, target: usize) -> (EventSlice<'_>, &Event) {
+    (events.slice(..target), &events.events()[target])
 }
 
 #[cfg(test)]
@@ -662,10 +662,13 @@ mod tests {
             Split::new(&dataset, &SplitConfig::LeaveOneOut).unwrap(),
             LeaveOneOut::new(&dataset),
         );
+        fn plain<'a>((history, target): (EventSlice<'a>, &'a Event)) -> (&'a [Event], &'a Event) {
+            (history.events(), target)
+        }
         for user in 0..dataset.histories.len() {
-            assert_eq!(split.train(user), old.train(user));
-            assert_eq!(split.validation(user), old.validation(user));
-            assert_eq!(split.test(user), old.test(user));
+            assert_eq!(split.train(user).events(), old.train(user));
+            assert_eq!(split.validation(user).map(plain), old.validation(user));
+            assert_eq!(split.test(user).map(plain), old.test(user));
         }
         assert_eq!(
             split.users().collect::<Vec<_>>(),

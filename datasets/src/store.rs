@@ -41,15 +41,18 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::RATINGS as POSSIBLE_RATINGS;
+use crate::event::Rows;
 use crate::read::log::Times;
+use crate::reviews::ReviewTexts;
 use crate::{
-    Bounds, Catalogue, Dataset, Error, Event, History, ItemIndex, Leakage, NO_RATING, ReadOptions,
-    ReadReport, Source, SplitConfig, Window, windows,
+    Bounds, Catalogue, Dataset, Error, Event, Events, History, ItemIndex, Leakage, NO_RATING,
+    ReadOptions, ReadReport, Source, SplitConfig, TextIndex, Window, windows,
 };
 
 pub use candidates::CandidatesConfig;
 pub use lock::{Lock, LockedFile, VERSION};
-pub(crate) use rows::MappedEvents;
+pub(crate) use read::MappedReviews;
+pub(crate) use rows::Mapped;
 pub(crate) use write::{Header, StoreWriter};
 
 /// A file of the store, and its columns in order.
@@ -125,6 +128,12 @@ const DESCRIPTIONS: Table = Table {
     file: "descriptions.arrow",
     columns: &[column("text")],
 };
+const REVIEWS: Table = Table {
+    file: "reviews.arrow",
+    columns: &[column("text"), column("summary")],
+};
+/// Which row of [`REVIEWS`], counted from 1, was written at each event.
+const TEXTS: &str = "events.texts";
 const REPORT: &str = "report.json";
 /// [`EVENTS`] again, as they are in memory.
 const ROWS: &str = "events.rows";
@@ -161,6 +170,8 @@ pub struct PrepareConfig {
     /// Whether what the files say of items is kept, for a frozen text encoder:
     /// [`Source::descriptions`].
     pub descriptions: bool,
+    /// Whether what people wrote at their events is kept: [`Source::review_texts`].
+    pub reviews: bool,
 }
 
 /// What was found while preparing: `report.json`.
@@ -201,13 +212,14 @@ pub fn prepare(
         inputs: dataset.sha256,
         repairs: dataset.report,
     };
-    writer.finish(header, config)?;
+    writer.finish(header, config, source)?;
     PreparedStore::read(folder, Lock::read(folder)?)
 }
 
 /// As [`prepare`], byte for byte, when the events do not fit into memory: they take at most about
 /// `memory` bytes of it, besides everybody's ids and the catalogue, and twice their size in
-/// temporary files beside the store.
+/// temporary files beside the store. Where reviews are kept, there are 4 bytes an event and about
+/// 60 a text more in memory, and the texts once more in a temporary file.
 ///
 /// # Errors
 ///
@@ -245,7 +257,7 @@ pub fn prepare_within(
         inputs,
         repairs,
     };
-    writer.finish(header, config)?;
+    writer.finish(header, config, source)?;
     PreparedStore::read(folder, Lock::read(folder)?)
 }
 
@@ -267,7 +279,8 @@ pub struct PreparedStore {
     catalogue: Catalogue,
     ratings: Vec<f32>,
     users: Vec<read::User>,
-    events: MappedEvents,
+    events: Mapped<Event>,
+    texts: Option<Mapped<TextIndex>>,
     candidates: Option<read::Candidates>,
 }
 
@@ -308,9 +321,15 @@ impl PreparedStore {
         let mut rows = rows::RowsWriter::new(folder)?;
         columns.for_each_part(|events| rows.write(events))?;
         rows.finish()?;
-        let given = [CANDIDATES.file, DESCRIPTIONS.file, REPORT]
-            .into_iter()
-            .filter(|name| folder.join(name).exists());
+        let given = [
+            CANDIDATES.file,
+            DESCRIPTIONS.file,
+            REVIEWS.file,
+            TEXTS,
+            REPORT,
+        ]
+        .into_iter()
+        .filter(|name| folder.join(name).exists());
         let lock_of = |name: &str| Ok((name.to_string(), LockedFile::of(&folder.join(name))?));
         let lock = Lock {
             version: VERSION,
@@ -330,6 +349,7 @@ impl PreparedStore {
         let mut store = Self::read_unlocked(folder, lock)?;
         store.check_rows(&columns)?;
         store.descriptions()?;
+        store.check_texts()?;
         store.lock.users = store.users.len();
         store.lock.items = store.catalogue.len();
         store.lock.events = store.n_events();
@@ -356,18 +376,55 @@ impl PreparedStore {
     }
 
     fn read_unlocked(folder: &Path, lock: Lock) -> Result<Self, Error> {
-        let events = MappedEvents::of(folder)?;
+        let events = Mapped::<Event>::of(folder, ROWS)?;
+        let n_events = events.as_slice().len();
         let has_candidates = lock.files.contains_key(CANDIDATES.file);
         let candidates = has_candidates.then(|| read::Candidates::of(folder));
+        let has_texts = lock.files.contains_key(TEXTS);
+        let texts = has_texts.then(|| Mapped::<TextIndex>::of(folder, TEXTS));
+        let texts = texts.transpose()?;
+        if let Some(texts) = &texts
+            && texts.as_slice().len() != n_events
+        {
+            let reason = format!(
+                "it has {} rows for {n_events} events",
+                texts.as_slice().len()
+            );
+            return Err(no_store(&folder.join(TEXTS), reason));
+        }
         Ok(Self {
             path: folder.to_path_buf(),
             catalogue: read::catalogue(folder)?,
             ratings: read::ratings(folder)?,
-            users: read::users(folder, events.as_slice().len())?,
+            users: read::users(folder, n_events)?,
             candidates: candidates.transpose()?,
             events,
+            texts,
             lock,
         })
+    }
+
+    /// Whether what events say of their texts is so.
+    fn check_texts(&self) -> Result<(), Error> {
+        let has_reviews = self.lock.files.contains_key(REVIEWS.file);
+        let Some(texts) = &self.texts else {
+            return match has_reviews {
+                true => {
+                    let reason = format!("there is no {TEXTS} that says whose these are");
+                    Err(no_store(&self.path.join(REVIEWS.file), reason))
+                }
+                false => Ok(()),
+            };
+        };
+        let n_reviews = MappedReviews::of(&self.path)?.len();
+        let most = texts.as_slice().iter().max().copied();
+        match most.is_none_or(|most| most as usize <= n_reviews) {
+            true => Ok(()),
+            false => {
+                let reason = format!("an event has a text beyond the {n_reviews} that there are");
+                Err(no_store(&self.path.join(TEXTS), reason))
+            }
+        }
     }
 
     /// What a reader of histories relies on.
@@ -455,6 +512,24 @@ impl PreparedStore {
         read::descriptions(&self.path, self.catalogue.len()).map(Some)
     }
 
+    /// What people wrote at the events of a dataset of [this store](Self::dataset), which may have
+    /// been filtered since; `None` if the store was prepared without. The texts stay where they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`], [`Error::NoStore`] or [`Error::Damaged`] if they are not what they must be.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the dataset is of elsewhere.
+    pub fn review_texts(&self, dataset: &Dataset) -> Result<Option<ReviewTexts>, Error> {
+        if self.texts.is_none() {
+            return Ok(None);
+        }
+        let reviews = MappedReviews::of(&self.path)?;
+        Ok(Some(ReviewTexts::of_store(reviews, dataset)))
+    }
+
     /// The rating values that occur, ascending.
     pub fn ratings(&self) -> &[f32] {
         &self.ratings
@@ -495,9 +570,14 @@ impl PreparedStore {
 
     /// All of a person's events, not copied either.
     pub fn history(&self, user: usize) -> History {
+        let rows = &self.users[user].rows;
+        let mut events = Events::from(Rows::Store(self.events.part(rows.clone())));
+        if let Some(texts) = &self.texts {
+            events.set_texts(Rows::Store(texts.part(rows.clone())));
+        }
         History {
             user: self.user_id(user).to_string(),
-            events: self.events.part(self.users[user].rows.clone()).into(),
+            events,
         }
     }
 

@@ -35,7 +35,7 @@ pub struct RunConfig {
     pub llm: Option<LlmConfig>,
     /// The user encoder. A modality's `vocab_size` of 0 means "as many as the data has".
     pub encoder: UserEncoderConfig,
-    /// The text encoder for the modalities `title-text` and `description-text`; leave the section out where
+    /// The text encoder for the modalities `title-text`, `description-text` and `review-text`; leave the section out where
     /// there is none.
     pub text_encoder: Option<TextEncoderConfig>,
     /// Makes it the paper's dual encoder, with the figures of `encoder`; leave the section out for
@@ -349,11 +349,13 @@ pub enum ModalityKind {
     TitleText,
     /// The item's description, likewise; zeros where there is none.
     DescriptionText,
+    /// What the person wrote at the event, likewise: known of events of the past alone.
+    ReviewText,
 }
 
 impl ModalityKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Item,
         Self::Rating,
         Self::Genres,
@@ -363,6 +365,7 @@ impl ModalityKind {
         Self::HourOfWeek,
         Self::TitleText,
         Self::DescriptionText,
+        Self::ReviewText,
     ];
 
     /// The name in run files.
@@ -377,18 +380,23 @@ impl ModalityKind {
             Self::HourOfWeek => "hour-of-week",
             Self::TitleText => "title-text",
             Self::DescriptionText => "description-text",
+            Self::ReviewText => "review-text",
         }
     }
 
     /// Whether a frozen text encoder reads it.
     pub(crate) fn is_text(self) -> bool {
-        matches!(self, Self::TitleText | Self::DescriptionText)
+        matches!(
+            self,
+            Self::TitleText | Self::DescriptionText | Self::ReviewText
+        )
     }
 
     /// What a text encoder reads of it.
     pub(crate) fn texts(self) -> &'static str {
         match self {
             Self::DescriptionText => "descriptions",
+            Self::ReviewText => "reviews",
             _ => "titles",
         }
     }
@@ -400,7 +408,7 @@ impl ModalityKind {
 
     /// Whether an item has it whoever meets it, and whenever.
     fn is_of_item(self) -> bool {
-        self != Self::Rating && !self.is_of_time()
+        !matches!(self, Self::Rating | Self::ReviewText) && !self.is_of_time()
     }
 
     /// The modality of a name.
@@ -1292,7 +1300,7 @@ mod tests {
         assert!(
             message.contains(
                 "`encoder.modalities.name` = price: expected one of item, rating, genres, title, \
-                 year, gap, hour-of-week, title-text, description-text"
+                 year, gap, hour-of-week, title-text, description-text, review-text"
             ),
             "{message}"
         );

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use datasets::{Event, Split, Window};
+use datasets::{EventSlice, Split, Window};
 use user_encoder::{DualEncoder, ItemLoss, NegativeSampler};
 
 use crate::prepared::sample;
@@ -77,12 +77,12 @@ impl Objective<DualEncoder> for InBatch<'_> {
         let split = self.split;
         let windows = self.windows.batch(step, self.batch_size);
         let cut = |Window { user, start, end }: Window| {
-            let (history, next) = split.train(user)[start..=end].split_at(end - start);
-            (history, next)
+            let events = split.train(user);
+            (events.slice(start..end), events.slice(end..=end))
         };
-        let (histories, next): (Vec<&[Event]>, Vec<&[Event]>) =
+        let (histories, next): (Vec<EventSlice<'_>>, Vec<EventSlice<'_>>) =
             windows.into_iter().map(cut).unzip();
-        let batch = |events: &[&[Event]]| self.prepared.batcher.batch(events, &self.device);
+        let batch = |events: &[EventSlice<'_>]| self.prepared.batcher.batch(events, &self.device);
         encoder.in_batch_loss(&batch(&histories), &batch(&next), self.log_q.as_ref())
     }
 

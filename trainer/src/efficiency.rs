@@ -255,7 +255,7 @@ pub fn measure(
             model.read_user(
                 &prepared
                     .batcher
-                    .batch(&[history.as_slice()], &model.device()),
+                    .batch(&[history.as_slice().into()], &model.device()),
             )
         };
         let encode_ms = median(runs, || {

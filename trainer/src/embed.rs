@@ -1,7 +1,7 @@
 //! User embeddings for other programs: a nearest-neighbour search, clusters, a model of your own.
 
 use burn::tensor::Tensor;
-use datasets::Event;
+use datasets::EventSlice;
 use llm_fusion::UserLlm;
 use user_encoder::{EventBatch, UserEncoder};
 
@@ -46,7 +46,7 @@ pub fn by_encoder(
     encoder: &UserEncoder,
     what: EncoderEmbedding,
     batcher: &EventBatcher,
-    histories: &[&[Event]],
+    histories: &[EventSlice<'_>],
 ) -> Embedded {
     let events = latest(batcher, histories, &encoder.device());
     if what == EncoderEmbedding::Last {
@@ -84,7 +84,7 @@ pub fn by_user_llm(
     model: &UserLlm,
     what: FusedEmbedding,
     batcher: &EventBatcher,
-    histories: &[&[Event]],
+    histories: &[EventSlice<'_>],
 ) -> Option<Embedded> {
     assert!(
         histories.iter().all(|history| !history.is_empty()),
@@ -107,12 +107,12 @@ pub fn by_user_llm(
 
 fn latest(
     batcher: &EventBatcher,
-    histories: &[&[Event]],
+    histories: &[EventSlice<'_>],
     device: &burn::tensor::Device,
 ) -> EventBatch {
-    let latest: Vec<&[Event]> = histories
+    let latest: Vec<EventSlice<'_>> = histories
         .iter()
-        .map(|history| batcher.latest(history))
+        .map(|&history| batcher.latest(history))
         .collect();
     batcher.batch(&latest, device)
 }
@@ -149,12 +149,13 @@ mod tests {
         let prepared = toy::prepared(&config);
         let model = toy::user_llm(&prepared, &config).valid();
         let histories = &prepared.dataset.histories;
-        let histories: Vec<&[Event]> = histories
+        let histories: Vec<EventSlice<'_>> = histories
             .iter()
-            .map(|h| &h.events[..h.events.len() - 5])
+            .map(|h| h.events.slice(..h.events.len() - 5))
             .collect();
         let (encoder, batcher) = (&model.encoder, &prepared.batcher);
-        let embed = |what, histories: &[&[Event]]| by_encoder(encoder, what, batcher, histories);
+        let embed =
+            |what, histories: &[EventSlice<'_>]| by_encoder(encoder, what, batcher, histories);
 
         let events = embed(EncoderEmbedding::Events, &histories);
         let last = embed(EncoderEmbedding::Last, &histories);
@@ -169,7 +170,7 @@ mod tests {
                 let expected = values.iter().sum::<f32>() / values.len() as f32;
                 assert!((mean.people[person][at] - expected).abs() < 1e-5);
             }
-            let alone = embed(EncoderEmbedding::Last, &[history]).people.remove(0);
+            let alone = embed(EncoderEmbedding::Last, &[*history]).people.remove(0);
             assert!(
                 alone
                     .iter()
@@ -177,7 +178,10 @@ mod tests {
                     .all(|(a, b)| (a - b).abs() < 1e-5)
             );
         }
-        let nobody = embed(EncoderEmbedding::Events, &[&[], histories[0]]);
+        let nobody = embed(
+            EncoderEmbedding::Events,
+            &[EventSlice::default(), histories[0]],
+        );
         assert!(nobody.people[0].is_empty());
 
         let fused = |what| by_user_llm(&model, what, batcher, &histories).unwrap();

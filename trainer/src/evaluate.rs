@@ -1,7 +1,7 @@
 //! The contenders, on the same users and the same protocol.
 
 use burn::tensor::Device;
-use datasets::{Event, ItemIndex, SplitConfig};
+use datasets::{Event, EventSlice, ItemIndex, SplitConfig};
 use llm::LanguageModel;
 use llm::ranking::{BeamConfig, CachedReader, Normalisation, ReadForest, TokenForest, beam_search};
 use llm_fusion::UserLlm;
@@ -91,7 +91,7 @@ impl Ranks {
 
 /// The test questions: what each user's history is, and what was right.
 struct Questions<'a> {
-    histories: Vec<&'a [Event]>,
+    histories: Vec<EventSlice<'a>>,
     targets: Vec<usize>,
     genres: Vec<Option<usize>>,
 }
@@ -99,7 +99,7 @@ struct Questions<'a> {
 impl<'a> Questions<'a> {
     fn new(prepared: &'a Prepared) -> Self {
         let split = prepared.split();
-        let (histories, targets): (Vec<&[Event]>, Vec<usize>) = prepared
+        let (histories, targets): (Vec<EventSlice<'_>>, Vec<usize>) = prepared
             .test_users
             .iter()
             .map(|&user| split.test(user).expect("test users have a test event"))
@@ -107,7 +107,7 @@ impl<'a> Questions<'a> {
             .unzip();
         let genres = histories
             .iter()
-            .map(|history| prepared.favourite_genre(prepared.batcher.latest(history)))
+            .map(|&history| prepared.favourite_genre(&prepared.batcher.latest(history)))
             .collect();
         Self {
             histories,
@@ -218,7 +218,7 @@ pub fn popularity(prepared: &Prepared, config: &RunConfig) -> Answered {
         }
         // Like every other contender's, its answer comes from people who are not asked.
         if prepared.test_users.binary_search(&user).is_err()
-            && let Some(genre) = prepared.favourite_genre(prepared.batcher.latest(train))
+            && let Some(genre) = prepared.favourite_genre(&prepared.batcher.latest(train))
         {
             genres[genre] += 1;
         }
@@ -253,7 +253,7 @@ pub fn encoder(
         .iter()
         .position(|modality| modality.name == "genres");
     // Both heads from one reading of a history.
-    let read = |histories: &[&[Event]]| {
+    let read = |histories: &[EventSlice<'_>]| {
         let hidden = encoder.last_hidden(&prepared.latest(histories, device));
         let logits = |head| value_logits(encoder.head_logits(hidden.clone(), head));
         let genres = genre_head.map(|head| {
@@ -291,7 +291,7 @@ pub fn dual_encoder(
 }
 
 /// The test users' histories and what came next.
-fn test_questions(prepared: &Prepared) -> Vec<(&[Event], &Event)> {
+fn test_questions(prepared: &Prepared) -> Vec<(EventSlice<'_>, &Event)> {
     let split = prepared.split();
     let users = prepared.test_users.iter();
     users.filter_map(|&user| split.test(user)).collect()
@@ -308,7 +308,7 @@ pub fn text_prompt(
     let n_events = config.evaluation.text_events;
     let catalogue = &prepared.dataset.catalogue;
     let histories = Questions::new(prepared).histories.into_iter();
-    let texts = histories.map(|history| tasks.history_tokens(catalogue, history, n_events));
+    let texts = histories.map(|history| tasks.history_tokens(catalogue, &history, n_events));
     let texts: Vec<Vec<u32>> = texts.collect();
     let name = format!("text prompt, last {n_events} events, zero-shot");
     after_texts(name, &texts, prepared, config, model, tasks, monitor)
@@ -332,7 +332,7 @@ pub fn text_summary(
     let mut texts = Vec::new();
     monitor.begin(&format!("{name}: summaries"), 0, prepared.test_users.len());
     for history in Questions::new(prepared).histories {
-        let Some(text) = tasks.summary_tokens(model, prepared, history, n_events)? else {
+        let Some(text) = tasks.summary_tokens(model, prepared, &history, n_events)? else {
             return Ok(None);
         };
         texts.push(text);

@@ -1,12 +1,14 @@
 //! From events to the tensors that the encoder reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use datasets::{Dataset, Event, Item, Vocabulary};
+use datasets::{Dataset, Event, EventSlice, Item, NO_TEXT, Vocabulary};
 use user_encoder::{EventBatch, PADDING, PackedEvents, UNKNOWN, UserEncoderConfig};
 
 use crate::clock;
+use crate::texts::MappedVectors;
 use crate::{Error, ModalityKind};
 
 /// Ids 0 and 1 are padding and unknown; a [`Vocabulary`]'s values follow.
@@ -41,6 +43,9 @@ enum Ids {
     Gaps,
     /// The event's time.
     HoursOfWeek,
+    /// What was written at the event: its row of the vectors that come with the batch. They are
+    /// gathered from these, which are read once the dataset is known.
+    Reviews(Option<Arc<MappedVectors>>),
 }
 
 impl EventBatcher {
@@ -68,7 +73,8 @@ impl EventBatcher {
                 return Err(Error::value(key, &modality.name, expected));
             }
             let vocabulary = vocabulary(kind, dataset);
-            if vocabulary.values().is_empty() {
+            // What people wrote is no list of values.
+            if vocabulary.values().is_empty() && kind != ModalityKind::ReviewText {
                 return Err(Error::value(
                     "encoder.modalities.name",
                     &modality.name,
@@ -110,6 +116,7 @@ impl EventBatcher {
         for (column, modality) in self.columns.iter_mut().zip(&encoder.modalities) {
             let kind = ModalityKind::named(&modality.name)?;
             let values_of = match kind {
+                ModalityKind::ReviewText => continue,
                 kind if kind == ModalityKind::Item || kind.is_text() => all,
                 _ => trained,
             };
@@ -118,23 +125,40 @@ impl EventBatcher {
         Ok(())
     }
 
+    /// Give the vectors of what people wrote, by the numbers that events have of them.
+    pub(crate) fn set_reviews(&mut self, vectors: Arc<MappedVectors>) {
+        for column in &mut self.columns {
+            if let Ids::Reviews(reviews) = &mut column.ids {
+                *reviews = Some(vectors.clone());
+            }
+        }
+    }
+
+    /// The vectors of what people wrote, where they are read.
+    pub(crate) fn reviews(&self) -> Option<&MappedVectors> {
+        self.columns.iter().find_map(|column| match &column.ids {
+            Ids::Reviews(vectors) => vectors.as_deref(),
+            _ => None,
+        })
+    }
+
     /// A batch of histories, as they are: the caller has cut them.
     ///
     /// # Panics
     ///
     /// Panics if there is no history.
-    pub fn batch(&self, histories: &[&[Event]], device: &Device) -> EventBatch {
+    pub fn batch(&self, histories: &[EventSlice<'_>], device: &Device) -> EventBatch {
         let longest = histories
             .iter()
             .map(|history| history.len())
             .max()
             .expect("no history");
         let length = longest.max(1);
-        let rows: Vec<Vec<&[Event]>> = histories.iter().map(|history| vec![*history]).collect();
-        EventBatch::new(
-            self.ids(&rows, length, device),
-            histories.iter().map(|history| history.len()).collect(),
-        )
+        let rows: Vec<Vec<EventSlice<'_>>> =
+            histories.iter().map(|history| vec![*history]).collect();
+        let (modalities, vectors) = self.ids(&rows, length, device);
+        let lengths = histories.iter().map(|history| history.len()).collect();
+        EventBatch::new(modalities, lengths).with_vectors(vectors)
     }
 
     /// The same histories packed into rows of the longest history's length, for pretraining.
@@ -142,17 +166,19 @@ impl EventBatcher {
     /// # Panics
     ///
     /// Panics if there is no event.
-    pub fn pack(&self, histories: &[&[Event]], device: &Device) -> PackedEvents {
+    pub fn pack(&self, histories: &[EventSlice<'_>], device: &Device) -> PackedEvents {
         let lengths: Vec<usize> = histories.iter().map(|history| history.len()).collect();
         let length = lengths.iter().copied().max().unwrap_or(0);
         assert!(length > 0, "no event to pack");
         let plan = PackedEvents::plan(&lengths, length);
-        let rows: Vec<Vec<&[Event]>> = plan
+        let rows: Vec<Vec<EventSlice<'_>>> = plan
             .iter()
             .map(|row| row.iter().map(|&at| histories[at]).collect())
             .collect();
+        let (modalities, vectors) = self.ids(&rows, length, device);
         PackedEvents {
-            modalities: self.ids(&rows, length, device),
+            modalities,
+            vectors,
             rows: plan
                 .iter()
                 .map(|row| row.iter().map(|&at| lengths[at]).collect())
@@ -161,24 +187,37 @@ impl EventBatcher {
         }
     }
 
-    /// Ids of rows of histories laid end to end: `[rows, length, values]` per modality.
-    fn ids(&self, rows: &[Vec<&[Event]>], length: usize, device: &Device) -> Vec<Tensor<3, Int>> {
+    /// Ids of rows of histories laid end to end, `[rows, length, values]` per modality, and the
+    /// vectors that come with these events.
+    fn ids(
+        &self,
+        rows: &[Vec<EventSlice<'_>>],
+        length: usize,
+        device: &Device,
+    ) -> (Vec<Tensor<3, Int>>, Vec<Tensor<2>>) {
+        let mut vectors = Vec::new();
         let of_column = |column: &Column| {
             let mut ids = Vec::with_capacity(rows.len() * length * column.n_values);
+            let mut reviews = Vec::new();
             for (at, row) in rows.iter().enumerate() {
                 row.iter()
-                    .for_each(|history| column.push(history, &mut ids));
+                    .for_each(|history| column.push(*history, &mut ids, &mut reviews));
                 ids.resize((at + 1) * length * column.n_values, i64::from(PADDING));
+            }
+            if let Ids::Reviews(of_all) = &column.ids {
+                let of_all = of_all.as_ref().expect("reviews have been read");
+                let constant = device.clone().without_autodiff();
+                vectors.push(of_all.table(&reviews, &constant));
             }
             let shape = [rows.len(), length, column.n_values];
             Tensor::from_data(TensorData::new(ids, shape), device)
         };
-        self.columns.iter().map(of_column).collect()
+        (self.columns.iter().map(of_column).collect(), vectors)
     }
 
     /// The latest events, as many as the encoder reads.
-    pub fn latest<'a>(&self, history: &'a [Event]) -> &'a [Event] {
-        &history[history.len().saturating_sub(self.history_len)..]
+    pub fn latest<'a>(&self, history: EventSlice<'a>) -> EventSlice<'a> {
+        history.slice(history.len().saturating_sub(self.history_len)..)
     }
 
     /// Id of an item among the item modality's values.
@@ -220,6 +259,7 @@ pub(crate) fn vocabulary(kind: ModalityKind, dataset: &Dataset) -> Vocabulary {
         ModalityKind::TitleText | ModalityKind::DescriptionText => {
             Vocabulary::new(items.iter().map(|item| item.id.as_str()))
         }
+        ModalityKind::ReviewText => none(),
     }
 }
 
@@ -246,7 +286,10 @@ fn ids_of(kind: ModalityKind, item: &Item, dataset: &Dataset, vocabulary: &Vocab
         ModalityKind::Item | ModalityKind::TitleText | ModalityKind::DescriptionText => {
             known(&item.id).into_iter().collect()
         }
-        ModalityKind::Rating | ModalityKind::Gap | ModalityKind::HourOfWeek => Vec::new(),
+        ModalityKind::Rating
+        | ModalityKind::Gap
+        | ModalityKind::HourOfWeek
+        | ModalityKind::ReviewText => Vec::new(),
         // A list without any genre is known to be empty: padding.
         ModalityKind::Genres if item.genres.is_empty() => return Vec::new(),
         ModalityKind::Genres => {
@@ -272,6 +315,7 @@ impl Column {
             ModalityKind::Rating => Some(Ids::Ratings(dataset.ratings.clone())),
             ModalityKind::Gap => Some(Ids::Gaps),
             ModalityKind::HourOfWeek => Some(Ids::HoursOfWeek),
+            ModalityKind::ReviewText => Some(Ids::Reviews(None)),
             _ => None,
         };
         if let Some(ids) = of_event {
@@ -292,8 +336,9 @@ impl Column {
         }
     }
 
-    /// The ids of a history's events, `n_values` each.
-    fn push(&self, history: &[Event], into: &mut Vec<i64>) {
+    /// The ids of a history's events, `n_values` each; and which rows of all reviews' vectors the
+    /// batch needs.
+    fn push(&self, history: EventSlice<'_>, into: &mut Vec<i64>, reviews: &mut Vec<usize>) {
         for (at, event) in history.iter().enumerate() {
             let id = match &self.ids {
                 Ids::ByItem(ids) => {
@@ -308,6 +353,13 @@ impl Column {
                 Ids::Gaps if at == 0 => PADDING,
                 Ids::Gaps => value_id(clock::gap(history[at - 1].timestamp, event.timestamp)),
                 Ids::HoursOfWeek => value_id(clock::hour_of_week(event.timestamp)),
+                Ids::Reviews(_) => match history.text(at) {
+                    NO_TEXT => UNKNOWN,
+                    text => {
+                        reviews.push(text as usize - 1);
+                        reviews.len() as u32 - 1 + FIRST_VALUE
+                    }
+                },
             };
             into.push(i64::from(id));
         }
@@ -347,6 +399,10 @@ mod tests {
         }
     }
 
+    fn slice(events: &[Event]) -> EventSlice<'_> {
+        events.into()
+    }
+
     fn ids(tensor: &Tensor<3, Int>) -> Vec<i64> {
         tensor.to_data().iter::<i64>().collect()
     }
@@ -356,7 +412,7 @@ mod tests {
         let batcher = batcher(&mut toy::config(&[]));
         // Film 3 has genre 3 alone, film 4 genres 0 and 2; ratings that occur: 2.5, 3, 4, 5.
         let long = [event(3, 2.5), event(4, 5.0), event(18, 4.0)];
-        let batch = batcher.batch(&[&long[..1], &long], &Device::flex());
+        let batch = batcher.batch(&[slice(&long[..1]), slice(&long)], &Device::flex());
         assert_eq!(batch.lengths, [1, 3]);
         assert_eq!(ids(&batch.modalities[0]), [5, 0, 0, 5, 6, 20]);
         assert_eq!(ids(&batch.modalities[1]), [2, 0, 0, 2, 5, 4]);
@@ -369,7 +425,7 @@ mod tests {
     #[test]
     fn what_the_vocabulary_lacks_is_unknown() {
         let batcher = batcher(&mut toy::config(&[]));
-        let batch = batcher.batch(&[&[event(19, 3.5)]], &Device::flex());
+        let batch = batcher.batch(&[slice(&[event(19, 3.5)])], &Device::flex());
         let all: Vec<Vec<i64>> = batch.modalities.iter().map(ids).collect();
         assert_eq!(all, [vec![1], vec![1], vec![1, 0]]);
     }
@@ -377,7 +433,7 @@ mod tests {
     #[test]
     fn an_empty_history_is_a_row_of_padding() {
         let batcher = batcher(&mut toy::config(&[]));
-        let batch = batcher.batch(&[&[]], &Device::flex());
+        let batch = batcher.batch(&[slice(&[])], &Device::flex());
         assert_eq!(
             (batch.lengths, ids(&batch.modalities[0])),
             (vec![0], vec![0])
@@ -389,8 +445,8 @@ mod tests {
         let batcher = batcher(&mut toy::config(&[]));
         let history: Vec<Event> = (0..7).map(|item| event(item, 3.0)).collect();
         let items = |events: &[Event]| events.iter().map(|event| event.item).collect::<Vec<_>>();
-        assert_eq!(items(batcher.latest(&history)), [2, 3, 4, 5, 6]);
-        assert_eq!(items(batcher.latest(&history[..2])), [0, 1]);
+        assert_eq!(items(&batcher.latest(slice(&history))), [2, 3, 4, 5, 6]);
+        assert_eq!(items(&batcher.latest(slice(&history[..2]))), [0, 1]);
     }
 
     #[test]
@@ -453,7 +509,7 @@ mod tests {
             ["story", "the", "toy"]
         );
         let events = &dataset.histories[0].events;
-        let batch = batcher.batch(&[&events[..]], &Device::flex());
+        let batch = batcher.batch(&[slice(events)], &Device::flex());
         // Each word once, in the vocabulary's order; `Heat` is nobody else's word.
         let expected = [[2, 4, 0], [2, 3, 4], [1, 0, 0], [3, 0, 0]];
         assert_eq!(ids(&batch.modalities[1]), expected.concat());
@@ -491,7 +547,7 @@ mod tests {
         let batcher = EventBatcher::new(&dataset, &mut config, 9).unwrap();
         let events = &dataset.histories[0].events;
         // Two histories in one row: nothing comes before the first event of either.
-        let packed = batcher.pack(&[&events[..], &events[2..]], &Device::flex());
+        let packed = batcher.pack(&[slice(events), slice(&events[2..])], &Device::flex());
         let first = [0, 2, 2 + 3, 2 + 17];
         assert_eq!(ids(&packed.modalities[1])[..4], first);
         let gaps = ids(&packed.modalities[1]);

@@ -1,13 +1,19 @@
 //! A dataset that is ready to be trained on.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
-use datasets::{Dataset, Event, Split, SplitRule};
+use datasets::reviews::ReviewTexts;
+use datasets::{Dataset, Event, EventSlice, Split, SplitRule, TextIndex};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
-use user_encoder::{DualEncoder, DualEncoderConfig, EventBatch, UserEncoder, UserEncoderConfig};
+use user_encoder::{
+    DualEncoder, DualEncoderConfig, EventBatch, ModalityConfig, UserEncoder, UserEncoderConfig,
+};
 
-use crate::texts::{TextReader, TextVectors};
+use crate::texts::{MappedVectors, TextReader, TextVectors};
 use crate::{Error, EventBatcher, ModalityKind, Monitor, RunConfig};
 
 /// Data, batcher, and the users that are tested.
@@ -107,27 +113,52 @@ impl Prepared {
                 _ => continue,
             };
             if texts.iter().all(|text| text.is_empty()) {
-                let name = &self.dataset.name;
-                let expected = format!("a modality that {name} has any values of");
-                return Err(Error::value(
-                    "encoder.modalities.name",
-                    kind.name(),
-                    expected,
-                ));
+                return Err(has_none(kind, &self.dataset));
             }
             let vectors = reader.read(kind.texts(), &texts, monitor)?;
-            match modality.d_frozen.replace(vectors.width) {
-                Some(given) if given != 0 && given != vectors.width => {
-                    return Err(Error::value(
-                        "encoder.modalities.d_frozen",
-                        given,
-                        format!("{}, which the text encoder has, or no key", vectors.width),
-                    ));
-                }
-                _ => self.texts.push((kind, vectors)),
-            }
+            set_width(modality, vectors.width)?;
+            self.texts.push((kind, vectors));
         }
         Ok(self)
+    }
+
+    /// The same with the vectors of what people wrote at their events, for the modality
+    /// `review-text`; nothing happens where the encoder has none. They stay where they are, and each
+    /// batch has those of its events. Of a review without a text its headline is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_texts_read`](Self::with_texts_read); or if texts cannot be read.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the texts are not those of this dataset.
+    pub fn with_reviews_read(
+        mut self,
+        reader: &TextReader,
+        texts: &ReviewTexts,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Self, Error> {
+        let kind = ModalityKind::ReviewText;
+        let modalities = &mut self.encoder.modalities;
+        let Some(modality) = modalities.iter_mut().find(|one| one.name == kind.name()) else {
+            return Ok(self);
+        };
+        if texts.is_empty() {
+            return Err(has_none(kind, &self.dataset));
+        }
+        let vectors = map_reviews(reader, texts, monitor)?;
+        set_width(modality, vectors.width())?;
+        texts.mark(&mut self.dataset);
+        self.batcher.set_reviews(Arc::new(vectors));
+        Ok(self)
+    }
+
+    /// The fingerprint of the text encoder that reads for it.
+    pub(crate) fn text_encoder(&self) -> Option<&str> {
+        let of_items = self.texts.first().map(|(_, vectors)| &vectors.fingerprint);
+        let of_events = || self.batcher.reviews().map(|vectors| &vectors.fingerprint);
+        of_items.or_else(of_events).map(String::as_str)
     }
 
     /// What is trained on, validated and tested.
@@ -136,8 +167,10 @@ impl Prepared {
     }
 
     /// A batch of the latest events of each history, as many as the encoder reads.
-    pub(crate) fn latest(&self, histories: &[&[Event]], device: &Device) -> EventBatch {
-        let latest = histories.iter().map(|history| self.batcher.latest(history));
+    pub(crate) fn latest(&self, histories: &[EventSlice<'_>], device: &Device) -> EventBatch {
+        let latest = histories
+            .iter()
+            .map(|&history| self.batcher.latest(history));
         self.batcher.batch(&latest.collect::<Vec<_>>(), device)
     }
 
@@ -159,13 +192,17 @@ impl Prepared {
         }
         let mut encoder = self.encoder.init(device);
         encoder.visit(&mut Draw);
-        if !self.texts.is_empty() {
+        if self.text_encoder().is_some() {
             let constant = device.clone().without_autodiff();
-            let tables = self
-                .texts
-                .iter()
-                .map(|(_, vectors)| vectors.table(&constant));
-            encoder.embedding.set_vectors(tables.collect());
+            let frozen = self.encoder.modalities.iter();
+            let frozen = frozen.filter(|modality| modality.d_frozen.is_some());
+            // What people wrote has no table: its vectors come with the events.
+            let table = |modality: &ModalityConfig| {
+                let mut texts = self.texts.iter();
+                let (_, vectors) = texts.find(|(kind, _)| kind.name() == modality.name)?;
+                Some(vectors.table(&constant))
+            };
+            encoder.embedding.set_vectors(frozen.map(table).collect());
         }
         encoder
     }
@@ -189,6 +226,41 @@ impl Prepared {
         }
         let best = (0..n_genres).max_by_key(|&genre| (counts[genre], std::cmp::Reverse(genre)))?;
         (counts[best].0 > 0).then_some(best)
+    }
+}
+
+/// The vectors of all reviews, by their numbers from 1.
+pub(crate) fn map_reviews(
+    reader: &TextReader,
+    texts: &ReviewTexts,
+    monitor: &mut dyn Monitor,
+) -> Result<MappedVectors, Error> {
+    let text = |row: usize| -> Result<String, Error> {
+        let review = texts.review(row as TextIndex + 1)?;
+        Ok(match review.text.is_empty() {
+            true => review.summary,
+            false => review.text,
+        })
+    };
+    let some = |rows: Range<usize>| rows.map(text).collect();
+    let what = ModalityKind::ReviewText.texts();
+    reader.map(what, texts.n_texts(), some, monitor)
+}
+
+fn has_none(kind: ModalityKind, dataset: &Dataset) -> Error {
+    let expected = format!("a modality that {} has any values of", dataset.name);
+    Error::value("encoder.modalities.name", kind.name(), expected)
+}
+
+/// Let a modality be as wide as its vectors.
+fn set_width(modality: &mut ModalityConfig, width: usize) -> Result<(), Error> {
+    match modality.d_frozen.replace(width) {
+        Some(given) if given != 0 && given != width => Err(Error::value(
+            "encoder.modalities.d_frozen",
+            given,
+            format!("{width}, which the text encoder has, or no key"),
+        )),
+        _ => Ok(()),
     }
 }
 

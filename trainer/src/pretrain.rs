@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
-use datasets::{Event, Split, Window};
+use datasets::{Event, EventSlice, Split, Window};
 use user_encoder::{
     Draws, ItemRows, NegativeSampler, NextEventObjective, PackedEvents, UserEncoder, seed_dropout,
 };
@@ -102,7 +102,7 @@ impl<'a> NextEvent<'a> {
 
     /// Histories of one step, inputs and target together: every position predicts the event
     /// after it.
-    fn histories(&mut self, step: usize) -> Vec<&'a [Event]> {
+    fn histories(&mut self, step: usize) -> Vec<EventSlice<'a>> {
         let split = self.split;
         let windows = self.windows.batch(step, self.batch_size);
         // What the next step needs of a prepared store is read while this one is computed.
@@ -110,13 +110,13 @@ impl<'a> NextEvent<'a> {
             let history = &self.prepared.dataset.histories[user];
             history.events.read_ahead(start..end + 1);
         }
-        let events = |window: Window| &split.train(window.user)[window.start..=window.end];
+        let events = |window: Window| split.train(window.user).slice(window.start..=window.end);
         windows.into_iter().map(events).collect()
     }
 
     /// Histories packed for each worker, about as many events for each, with what is drawn for them.
     /// Each is weighted by what part of the predicted events of each modality it has.
-    fn parts(&self, histories: Vec<&[Event]>) -> Vec<(PackedEvents, Draws)> {
+    fn parts(&self, histories: Vec<EventSlice<'_>>) -> Vec<(PackedEvents, Draws)> {
         let parts = even_parts(histories, self.n_workers).into_iter();
         let parts = parts.filter(|histories| !histories.is_empty());
         let mut parts: Vec<_> = parts
@@ -204,7 +204,7 @@ impl Objective<UserEncoder> for NextEvent<'_> {
 pub(crate) fn item_scores(
     prepared: &Prepared,
     encoder: &UserEncoder,
-    histories: &[&[Event]],
+    histories: &[EventSlice<'_>],
     device: &Device,
 ) -> Vec<Vec<f32>> {
     let logits = encoder.item_logits(prepared, histories, device);
@@ -238,7 +238,7 @@ pub(crate) fn counts(prepared: &Prepared) -> Vec<usize> {
 
 /// Histories in so many parts of about as many events each: the longest first, always to the part
 /// that has the fewest.
-fn even_parts(mut histories: Vec<&[Event]>, n: usize) -> Vec<Vec<&[Event]>> {
+fn even_parts(mut histories: Vec<EventSlice<'_>>, n: usize) -> Vec<Vec<EventSlice<'_>>> {
     histories.sort_by_key(|history| std::cmp::Reverse(history.len()));
     let mut parts = vec![(0, Vec::new()); n];
     for history in histories {
@@ -404,11 +404,11 @@ mod tests {
         let prepared = toy::prepared(&toy::config(&[]));
         let device = Device::flex();
         let encoder = prepared.new_encoder(&device);
-        let histories: Vec<&[Event]> = prepared
+        let histories: Vec<EventSlice<'_>> = prepared
             .dataset
             .histories
             .iter()
-            .map(|history| &history.events[..])
+            .map(|history| history.events.slice(..))
             .collect();
         let scores = item_scores(&prepared, &encoder, &histories, &device);
         assert_eq!(scores.len(), 12);

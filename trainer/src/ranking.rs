@@ -1,7 +1,7 @@
 //! Where the true next item stands among all items, for any number of people.
 
 use burn::tensor::{Device, Tensor};
-use datasets::{Event, ItemIndex};
+use datasets::{Event, EventSlice, ItemIndex};
 use user_encoder::{DualEncoder, UserEncoder};
 
 use crate::metrics::{ndcg_at, rank};
@@ -21,7 +21,7 @@ pub trait RankItems: Sync {
     fn item_logits(
         &self,
         prepared: &Prepared,
-        histories: &[&[Event]],
+        histories: &[EventSlice<'_>],
         device: &Device,
     ) -> Tensor<2>;
 }
@@ -30,7 +30,7 @@ impl RankItems for UserEncoder {
     fn item_logits(
         &self,
         prepared: &Prepared,
-        histories: &[&[Event]],
+        histories: &[EventSlice<'_>],
         device: &Device,
     ) -> Tensor<2> {
         value_logits(self.next_event_logits(&prepared.latest(histories, device), 0))
@@ -47,7 +47,7 @@ impl RankItems for DualEncoder {
     fn item_logits(
         &self,
         prepared: &Prepared,
-        histories: &[&[Event]],
+        histories: &[EventSlice<'_>],
         device: &Device,
     ) -> Tensor<2> {
         let items: Vec<Event> = (0..prepared.dataset.catalogue.len())
@@ -58,7 +58,7 @@ impl RankItems for DualEncoder {
                 timestamp: 0,
             })
             .collect();
-        let items: Vec<&[Event]> = items.iter().map(std::slice::from_ref).collect();
+        let items: Vec<EventSlice<'_>> = items.chunks(1).map(EventSlice::from).collect();
         let labels = self.label_embeddings(&prepared.batcher.batch(&items, device));
         let users = self.user_embeddings(&prepared.latest(histories, device));
         self.scores(users, labels)
@@ -128,23 +128,25 @@ pub(crate) fn validation_ndcg(
 pub fn rank_targets(
     prepared: &Prepared,
     encoder: &dyn RankItems,
-    questions: &[(&[Event], &Event)],
+    questions: &[(EventSlice<'_>, &Event)],
     config: RankingConfig,
     device: &Device,
 ) -> Ranking {
-    let read = |histories: &[&[Event]]| (encoder.item_logits(prepared, histories, device), ());
+    let read =
+        |histories: &[EventSlice<'_>]| (encoder.item_logits(prepared, histories, device), ());
     rank_read(questions, config, read).0
 }
 
 /// As [`rank_targets`], by the item logits that `read` makes of some histories, with what else it
 /// makes of them, batch by batch.
 pub(crate) fn rank_read<T: Send>(
-    questions: &[(&[Event], &Event)],
+    questions: &[(EventSlice<'_>, &Event)],
     config: RankingConfig,
-    read: impl Fn(&[&[Event]]) -> (Tensor<2>, T) + Sync,
+    read: impl Fn(&[EventSlice<'_>]) -> (Tensor<2>, T) + Sync,
 ) -> (Ranking, Vec<T>) {
-    let rank_batch = |questions: &[(&[Event], &Event)]| {
-        let histories: Vec<&[Event]> = questions.iter().map(|(history, _)| *history).collect();
+    let rank_batch = |questions: &[(EventSlice<'_>, &Event)]| {
+        let histories: Vec<EventSlice<'_>> =
+            questions.iter().map(|(history, _)| *history).collect();
         let (logits, besides) = read(&histories);
         let [_, n_items] = logits.dims();
         let scores = logits.into_data().convert::<f32>();
@@ -188,7 +190,7 @@ mod tests {
     use super::*;
     use crate::toy;
 
-    fn questions(prepared: &Prepared) -> Vec<(&[Event], &Event)> {
+    fn questions(prepared: &Prepared) -> Vec<(EventSlice<'_>, &Event)> {
         let split = prepared.split();
         split.users().filter_map(|user| split.test(user)).collect()
     }

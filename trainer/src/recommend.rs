@@ -21,7 +21,7 @@
 use std::cmp::Ordering;
 
 use burn::tensor::{Device, Tensor};
-use datasets::{Event, ItemIndex};
+use datasets::{EventSlice, ItemIndex};
 use llm::ranking::{BeamConfig, Ranked};
 use llm_fusion::{Trunk, UserLlm};
 
@@ -67,7 +67,7 @@ pub trait Recommend {
     /// # Panics
     ///
     /// The language model's, if a history is empty: there is nothing for its Perceiver to read.
-    fn recommend(&self, histories: &[&[Event]], wanted: &Wanted) -> Vec<Vec<Recommendation>>;
+    fn recommend(&self, histories: &[EventSlice<'_>], wanted: &Wanted) -> Vec<Vec<Recommendation>>;
 
     /// Histories that are best given at once.
     fn batch_size(&self) -> usize;
@@ -92,7 +92,7 @@ impl<'a> EncoderRecommender<'a> {
 }
 
 impl Recommend for EncoderRecommender<'_> {
-    fn recommend(&self, histories: &[&[Event]], wanted: &Wanted) -> Vec<Vec<Recommendation>> {
+    fn recommend(&self, histories: &[EventSlice<'_>], wanted: &Wanted) -> Vec<Vec<Recommendation>> {
         let logits = self
             .encoder
             .item_logits(self.prepared, histories, &self.device);
@@ -161,7 +161,7 @@ impl<'a> UserLlmRecommender<'a> {
 }
 
 impl Recommend for UserLlmRecommender<'_> {
-    fn recommend(&self, histories: &[&[Event]], wanted: &Wanted) -> Vec<Vec<Recommendation>> {
+    fn recommend(&self, histories: &[EventSlice<'_>], wanted: &Wanted) -> Vec<Vec<Recommendation>> {
         assert!(
             histories.iter().all(|history| !history.is_empty()),
             "a history is empty"
@@ -210,12 +210,12 @@ fn log_likelihoods(logits: Tensor<2>, n_trained: usize) -> Tensor<2> {
 
 impl Wanted {
     /// The catalogue's items that may not be recommended after each history, ascending.
-    fn excluded(&self, histories: &[&[Event]], n_items: usize) -> Vec<Vec<usize>> {
+    fn excluded(&self, histories: &[EventSlice<'_>], n_items: usize) -> Vec<Vec<usize>> {
         let mut is_out = vec![self.available.is_some(); n_items];
         for &item in self.available.iter().flatten() {
             is_out[item as usize] = false;
         }
-        let of_one = |history: &&[Event]| {
+        let of_one = |history: &EventSlice<'_>| {
             let mut is_out = is_out.clone();
             if self.exclude_seen {
                 // What the catalogue lacks cannot be recommended anyway.
@@ -249,6 +249,7 @@ mod tests {
     use super::*;
     use crate::toy;
     use burn::module::Module;
+    use datasets::Event;
 
     fn wanted(k: usize, exclude_seen: bool, available: Option<Vec<ItemIndex>>) -> Wanted {
         Wanted {
@@ -278,7 +279,7 @@ mod tests {
     #[test]
     fn what_may_be_recommended_is_what_is_available_and_not_seen() {
         let (a, b) = ([event(1), event(99)], [event(3)]);
-        let histories = [&a[..], &b[..]];
+        let histories = [&a[..], &b[..]].map(EventSlice::from);
         let excluded = wanted(3, true, Some(vec![1, 2, 3])).excluded(&histories, 5);
         assert_eq!(excluded, [vec![0, 1, 4], vec![0, 3, 4]]);
         let excluded = wanted(3, false, Some(vec![2])).excluded(&histories, 5);
@@ -302,19 +303,19 @@ mod tests {
         assert!(with_trunk.trunk.is_some());
 
         let unknown = [event(3), event(ItemIndex::MAX), event(19)];
-        let histories: Vec<&[Event]> = prepared
+        let histories: Vec<EventSlice<'_>> = prepared
             .dataset
             .histories
             .iter()
-            .map(|history| &history.events[..])
-            .chain([&unknown[..]])
+            .map(|history| history.events.slice(..))
+            .chain([EventSlice::from(&unknown[..])])
             .collect();
         let wanted = wanted(4, true, Some((0..15).collect()));
         let recommenders: [&dyn Recommend; 3] = [&by_encoder, &by_user_llm, &with_trunk];
         let all = recommenders.map(|recommender| {
             let together = recommender.recommend(&histories, &wanted);
             for (history, together) in histories.iter().zip(&together) {
-                let alone = recommender.recommend(&[history], &wanted).remove(0);
+                let alone = recommender.recommend(&[*history], &wanted).remove(0);
                 let items =
                     |list: &[Recommendation]| list.iter().map(|r| r.item).collect::<Vec<_>>();
                 assert_eq!(items(&alone), items(together));
@@ -327,7 +328,7 @@ mod tests {
             assert_eq!(together.last().map(Vec::len), Some(4));
             together
         });
-        let of_nobody = by_encoder.recommend(&[&[]], &wanted);
+        let of_nobody = by_encoder.recommend(&[EventSlice::default()], &wanted);
         assert_eq!(of_nobody[0].len(), 4);
         for (plain, shared) in all[1].iter().flatten().zip(all[2].iter().flatten()) {
             assert_eq!(plain.item, shared.item);

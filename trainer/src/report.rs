@@ -144,7 +144,7 @@ pub fn person(prepared: &Prepared, config: &RunConfig, answered: &[Answered], at
     };
     let catalogue = &prepared.dataset.catalogue;
     let genre = prepared
-        .favourite_genre(prepared.batcher.latest(history))
+        .favourite_genre(&prepared.batcher.latest(history))
         .map_or("none", |genre| catalogue.genres[genre].as_str());
     let mut text = format!(
         "One person of the test users. Favourite genre of the last {} films: {genre}\n\n",

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use datasets::Event;
 use datasets::reviews::ReviewTexts;
+use datasets::{Event, EventSlice};
 use llm::generate::{Decode, GenerationConfig, generate};
 use llm::{LanguageModel, Tokenizer};
 use llm_fusion::{UserDecoder, UserLlm};
@@ -122,7 +122,7 @@ pub struct ReviewRow {
 /// A person whose review is tested.
 struct Asked<'a> {
     user: usize,
-    history: &'a [Event],
+    history: EventSlice<'a>,
     event: &'a Event,
     reference: String,
 }
@@ -187,7 +187,7 @@ pub fn text_prompt(
     let tasks = tasks.with_text_events(n_events);
     let name = format!("text prompt, last {n_events} events, zero-shot");
     watched(&name, prepared, task, monitor, |asked| {
-        let prompt = task.prompt(&tasks, prepared, asked.history, asked.event);
+        let prompt = task.prompt(&tasks, prepared, &asked.history, asked.event);
         task.write(&mut model.decoder(), &prompt)
     })
 }
@@ -207,7 +207,7 @@ pub fn user_llm(
 ) -> Result<ReviewRow, Error> {
     let name = config.language()?.contender();
     watched(&name, prepared, task, monitor, |asked| {
-        let prompt = task.prompt(tasks, prepared, asked.history, asked.event);
+        let prompt = task.prompt(tasks, prepared, &asked.history, asked.event);
         let user = model.read_user(&prepared.latest(&[asked.history], &model.device()));
         task.write(&mut UserDecoder::new(model, Some(&user)), &prompt)
     })

@@ -122,8 +122,8 @@ impl RunFolder {
             (&config.objective, &config.pretraining),
         );
         let pretraining_print = fingerprint(&(&stage, &prepared.dataset.sha256));
-        let pretraining_print = match prepared.texts.first() {
-            Some((_, vectors)) => fingerprint(&(&pretraining_print, &vectors.fingerprint)),
+        let pretraining_print = match prepared.text_encoder() {
+            Some(text_encoder) => fingerprint(&(&pretraining_print, text_encoder)),
             None => pretraining_print,
         };
         Self {

@@ -6,9 +6,10 @@ use burn::tensor::Device;
 use datasets::assets::{self, AssetStore};
 use datasets::reviews::ReviewTexts;
 use datasets::store::PreparedStore;
-use datasets::{Catalogue, Dataset, Source, SplitConfig, tables};
+use datasets::{Catalogue, Dataset, Source, SplitConfig};
 use llm::load::LoadedModel;
 
+use crate::prepared::map_reviews;
 use crate::texts::TextReader;
 use crate::{DataConfig, Error, ModalityKind, Monitor, Prepared, RunConfig};
 
@@ -78,7 +79,7 @@ fn from_store(path: &Path, config: &DataConfig) -> Result<Dataset, Error> {
 ///
 /// # Errors
 ///
-/// If the files cannot be read again, or hold no reviews.
+/// If the files cannot be read again, or hold no reviews; if a store was prepared without them.
 pub fn review_texts(
     config: &DataConfig,
     given: Option<&Path>,
@@ -86,11 +87,19 @@ pub fn review_texts(
     dataset: &Dataset,
 ) -> Result<ReviewTexts, Error> {
     let path = path_of(config, given, store)?;
-    Ok(match &config.tables {
-        Some(tables) => tables::load_texts(tables, &path, dataset, &config.read)?,
-        None => ReviewTexts::read_with(&path, dataset, &config.read)?,
-    })
+    match PreparedStore::is_at(&path) {
+        true => reviews_of(&PreparedStore::open(&path)?, &path, dataset),
+        false => Ok(source_at(config, path).review_texts(dataset, &config.read)?),
+    }
 }
+
+fn reviews_of(store: &PreparedStore, path: &Path, dataset: &Dataset) -> Result<ReviewTexts, Error> {
+    let texts = store.review_texts(dataset)?;
+    texts.ok_or_else(|| Error::value("data.dataset", path.display(), PREPARED_WITHOUT))
+}
+
+const PREPARED_WITHOUT: &str = "a store that keeps what people wrote, as `user-llm data prepare \
+                                --config` makes it with this run file";
 
 fn path_of(
     config: &DataConfig,
@@ -135,15 +144,15 @@ pub fn language_model(
 /// Where vectors are kept in the cache and in prepared stores.
 const TEXT_VECTORS: &str = "text-vectors";
 
-/// The same data with the vectors of all items' texts, where a modality of the run reads them. The
-/// text encoder is what `text_encoder.model` names: a known name, a folder, or `owner/name` on the
+/// The same data with the vectors of texts, of all items' and of what people wrote, where a modality
+/// of the run reads them. The text encoder is what `text_encoder.model` names: a known name, a folder, or `owner/name` on the
 /// hub; vectors are kept in the folder `text-vectors` of the cache. `given` is as for [`dataset`];
 /// the vectors of a prepared store need not be computed.
 ///
 /// # Errors
 ///
 /// If the text encoder cannot be fetched or read, vectors cannot be written, or the data have no
-/// descriptions and a modality reads them.
+/// descriptions or reviews and a modality reads them.
 pub fn with_texts(
     prepared: Prepared,
     config: &RunConfig,
@@ -157,14 +166,17 @@ pub fn with_texts(
     };
     let path = path_of(&config.data, given, store)?;
     let reader = reader.with_store(&path.join(TEXT_VECTORS));
-    let reads_descriptions = config
-        .text_modalities()
-        .contains(&ModalityKind::DescriptionText);
-    let descriptions = match reads_descriptions {
+    let kinds = config.text_modalities();
+    let descriptions = match kinds.contains(&ModalityKind::DescriptionText) {
         true => descriptions(&config.data, &path, &prepared.dataset.catalogue)?,
         false => Vec::new(),
     };
-    prepared.with_texts_read(&reader, &descriptions, monitor)
+    let prepared = prepared.with_texts_read(&reader, &descriptions, monitor)?;
+    if !kinds.contains(&ModalityKind::ReviewText) {
+        return Ok(prepared);
+    }
+    let reviews = review_texts(&config.data, given, store, &prepared.dataset)?;
+    prepared.with_reviews_read(&reader, &reviews, monitor)
 }
 
 /// Read the texts of a prepared store that the modalities of a run read, and keep their vectors in
@@ -185,6 +197,12 @@ pub fn keep_texts(
     };
     let prepared = PreparedStore::open(path)?;
     for kind in config.text_modalities() {
+        if kind == ModalityKind::ReviewText {
+            let reviews = reviews_of(&prepared, path, &prepared.dataset()?)?;
+            let vectors = map_reviews(&reader, &reviews, monitor)?;
+            reader.keep_mapped(&vectors, &path.join(TEXT_VECTORS))?;
+            continue;
+        }
         let descriptions;
         let texts: Vec<&str> = match kind {
             ModalityKind::DescriptionText => {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datasets::reviews::ReviewTexts;
-use datasets::{Catalogue, Event};
+use datasets::{Catalogue, Event, EventSlice};
 use llm::generate::{GenerationConfig, generate};
 use llm::{LanguageModel, Tokenizer};
 
@@ -99,9 +99,9 @@ impl Tasks {
         &self,
         task: &Task,
         prepared: &Prepared,
-        histories: &[&[Event]],
+        histories: &[EventSlice<'_>],
     ) -> Vec<Vec<u32>> {
-        let prompt = |history: &&[Event]| match self.are_alike() {
+        let prompt = |history: &EventSlice<'_>| match self.are_alike() {
             true => task.prompt.clone(),
             false => self.after_history(prepared, history, &task.question),
         };
@@ -195,7 +195,7 @@ mod tests {
             let prepared = toy::prepared(&config);
             let tasks = toy::tasks(&prepared, &config);
             let events = &prepared.dataset.histories[3].events;
-            let histories = [&events[..4], &events[..1]];
+            let histories = [events.slice(..4), events.slice(..1)];
             let prompts = tasks.prompts(&tasks.next_item, &prepared, &histories);
             let text = |prompt: &Vec<u32>| tokenizer.decode(prompt).unwrap();
             (

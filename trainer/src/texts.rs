@@ -1,5 +1,8 @@
 //! Vectors of texts by a frozen text encoder, computed once and kept.
 //!
+//! Those of items are a table in memory, [`TextVectors`]; those of what people wrote, which may be
+//! many, stay where they are, and a batch has those of its events: [`MappedVectors`].
+//!
 //! ```text
 //! <cache>/<fingerprint of the encoder>/<SHA-256 of the texts>.safetensors    512 texts each
 //! ```
@@ -9,10 +12,13 @@
 //! folder `text-vectors`.
 
 use std::cell::OnceCell;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 use text_encoder::TextEncoder;
@@ -20,7 +26,8 @@ use text_encoder::TextEncoder;
 use crate::checkpoint::hex;
 use crate::{Error, Monitor};
 
-/// Texts of one file.
+/// Texts of one file. Files of texts that are not items' are mapped side by side, of which Linux
+/// allows 65,530: 33 million texts.
 const CHUNK: usize = 512;
 
 const TENSOR: &str = "vectors";
@@ -81,13 +88,26 @@ impl TextReader {
     ///
     /// If they cannot be copied.
     pub fn keep(&self, texts: &[&str], folder: &Path) -> Result<(), Error> {
+        let chunks = known(texts);
+        let mut chunks = chunks.chunks(CHUNK);
+        chunks.try_for_each(|chunk| self.copy(&file_name(chunk), folder))
+    }
+
+    /// The same with vectors that were [mapped](Self::map).
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be copied.
+    pub fn keep_mapped(&self, vectors: &MappedVectors, folder: &Path) -> Result<(), Error> {
+        let mut chunks = vectors.chunks.iter();
+        chunks.try_for_each(|chunk| self.copy(&chunk.name, folder))
+    }
+
+    fn copy(&self, name: &str, folder: &Path) -> Result<(), Error> {
         let folder = folder.join(&self.fingerprint[..16]);
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        for chunk in known(texts).chunks(CHUNK) {
-            let name = file_name(chunk);
-            let from = self.cache.join(&name);
-            fs::copy(&from, folder.join(&name)).map_err(Error::io("copy", from))?;
-        }
+        let from = self.cache.join(name);
+        fs::copy(&from, folder.join(name)).map_err(Error::io("copy", from))?;
         Ok(())
     }
 
@@ -110,7 +130,7 @@ impl TextReader {
         let known = known(texts);
         assert!(!known.is_empty(), "no text to read");
         let chunks: Vec<&[&str]> = known.chunks(CHUNK).collect();
-        let mut kept: Vec<Option<Vec<f32>>> = chunks.iter().map(|chunk| self.kept(chunk)).collect();
+        let mut kept: Vec<Option<Chunk>> = chunks.iter().map(|chunk| self.kept(chunk)).collect();
         let mut n_done = (kept.iter().zip(&chunks))
             .filter_map(|(kept, chunk)| kept.as_ref().map(|_| chunk.len()))
             .sum();
@@ -125,14 +145,16 @@ impl TextReader {
             }
             monitor.end(&format!("{} texts read", known.len()));
         }
-        let read: Vec<f32> = kept.into_iter().flatten().flatten().collect();
-        let width = read.len() / known.len();
-        let mut rows = read.chunks(width);
+        let kept: Vec<Chunk> = kept.into_iter().flatten().collect();
+        let width = kept[0].width;
+        let mut rows = kept
+            .iter()
+            .flat_map(|chunk| (0..chunk.n).map(|row| chunk.row(row)));
         let mut values = Vec::with_capacity(texts.len() * width);
         for text in texts {
             match text.is_empty() {
                 true => values.resize(values.len() + width, 0.0),
-                false => values.extend_from_slice(rows.next().expect("a row a text")),
+                false => values.extend(rows.next().expect("a row a text")),
             }
         }
         Ok(TextVectors {
@@ -142,14 +164,57 @@ impl TextReader {
         })
     }
 
-    /// The vectors of a chunk, if they are there and whole.
-    fn kept(&self, texts: &[&str]) -> Option<Vec<f32>> {
-        let name = file_name(texts);
-        let mut folders = std::iter::once(&self.cache).chain(&self.store);
-        folders.find_map(|folder| vectors_in(&folder.join(&name), texts.len()))
+    /// The vectors of so many texts, none of which is empty, where they are on disk; texts are
+    /// asked for a few hundred at a time, by their numbers. What is new is read as by
+    /// [`read`](Self::read).
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read); or if a text is not to be had.
+    pub fn map(
+        &self,
+        what: &str,
+        n_texts: usize,
+        texts: impl Fn(Range<usize>) -> Result<Vec<String>, Error>,
+        monitor: &mut dyn Monitor,
+    ) -> Result<MappedVectors, Error> {
+        let mut chunks = Vec::new();
+        let mut is_reading = false;
+        for start in (0..n_texts).step_by(CHUNK) {
+            let end = n_texts.min(start + CHUNK);
+            let texts = texts(start..end)?;
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            chunks.push(match self.kept(&texts) {
+                Some(chunk) => chunk,
+                None => {
+                    if !is_reading {
+                        monitor.begin(&format!("reading {what}"), start, n_texts);
+                        is_reading = true;
+                    }
+                    self.encode(&texts)?
+                }
+            });
+            if is_reading {
+                monitor.step(end, &[]);
+            }
+        }
+        if is_reading {
+            monitor.end(&format!("{n_texts} texts read"));
+        }
+        Ok(MappedVectors {
+            chunks,
+            fingerprint: self.fingerprint.clone(),
+        })
     }
 
-    fn encode(&self, texts: &[&str]) -> Result<Vec<f32>, Error> {
+    /// The vectors of a chunk, if they are there and whole.
+    fn kept(&self, texts: &[&str]) -> Option<Chunk> {
+        let name = file_name(texts);
+        let mut folders = std::iter::once(&self.cache).chain(&self.store);
+        folders.find_map(|folder| Chunk::open(folder, &name, texts.len()))
+    }
+
+    fn encode(&self, texts: &[&str]) -> Result<Chunk, Error> {
         let encoder = match self.encoder.get() {
             Some(encoder) => encoder,
             None => {
@@ -159,9 +224,106 @@ impl TextReader {
         };
         let vectors = encoder.encode(texts)?.into_data().convert::<f32>();
         let values: Vec<f32> = vectors.iter().collect();
-        write(&self.cache.join(file_name(texts)), texts.len(), &values)?;
-        Ok(values)
+        let name = file_name(texts);
+        let path = self.cache.join(&name);
+        write(&path, texts.len(), &values)?;
+        Chunk::open(&self.cache, &name, texts.len())
+            .ok_or_else(|| Error::io("read", path)(io::ErrorKind::InvalidData.into()))
     }
+}
+
+/// Vectors of texts where they are on disk, one a row, and whose they are.
+#[derive(Debug)]
+pub struct MappedVectors {
+    chunks: Vec<Chunk>,
+    /// The fingerprint of the text encoder.
+    pub fingerprint: String,
+}
+
+impl MappedVectors {
+    /// Width of a vector.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is none.
+    pub fn width(&self) -> usize {
+        self.chunks[0].width
+    }
+
+    /// Some of them as a table of a modality: rows of zeros for padding and unknown, then theirs.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[2 + rows, width]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such row.
+    pub(crate) fn table(&self, rows: &[usize], device: &Device) -> Tensor<2> {
+        let (n_special, width) = (crate::EventBatcher::first_item(), self.width());
+        let mut values = Vec::with_capacity((n_special + rows.len()) * width);
+        values.resize(n_special * width, 0.0);
+        for row in rows {
+            values.extend(self.chunks[row / CHUNK].row(row % CHUNK));
+        }
+        Tensor::from_data(
+            TensorData::new(values, [n_special + rows.len(), width]),
+            device,
+        )
+    }
+}
+
+/// The vectors of a file, mapped.
+#[derive(Debug)]
+struct Chunk {
+    name: String,
+    map: Mmap,
+    /// Where the vectors begin.
+    start: usize,
+    n: usize,
+    width: usize,
+}
+
+impl Chunk {
+    /// The `n` vectors of a file, if it is there and whole.
+    fn open(folder: &Path, name: &str, n: usize) -> Option<Self> {
+        let path = folder.join(name);
+        let map = map_file(&File::open(&path).ok()?).ok()?;
+        let vectors = SafeTensors::deserialize(&map).ok();
+        let vectors = vectors.as_ref().and_then(|file| file.tensor(TENSOR).ok());
+        let width = vectors.and_then(|view| match *view.shape() {
+            [rows, width] if rows == n && view.dtype() == Dtype::F32 => Some(width),
+            _ => None,
+        });
+        let Some(width) = width else {
+            tracing::warn!(path = %path.display(), "damaged vectors are computed again");
+            return None;
+        };
+        Some(Self {
+            name: name.to_string(),
+            // The file has no other tensor.
+            start: map.len() - n * width * size_of::<f32>(),
+            map,
+            n,
+            width,
+        })
+    }
+
+    fn row(&self, row: usize) -> impl Iterator<Item = f32> {
+        let size = self.width * size_of::<f32>();
+        let bytes = self.map[self.start + row * size..][..size].chunks_exact(4);
+        bytes.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("4 bytes")))
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "a mapping is only sound while nobody writes to the file: these are written once, \
+              under another name, and never changed"
+)]
+fn map_file(file: &File) -> io::Result<Mmap> {
+    // SAFETY: as above.
+    unsafe { Mmap::map(file) }
 }
 
 impl TextVectors {
@@ -212,24 +374,6 @@ fn file_name(texts: &[&str]) -> String {
         hash.update(text);
     }
     format!("{}.safetensors", hex(&hash.finalize()))
-}
-
-/// The `n` vectors of a file, if it is there and whole.
-fn vectors_in(path: &Path, n: usize) -> Option<Vec<f32>> {
-    let bytes = fs::read(path).ok()?;
-    let vectors = SafeTensors::deserialize(&bytes).ok();
-    let vectors = vectors.as_ref().and_then(|file| file.tensor(TENSOR).ok());
-    match vectors {
-        Some(view) if view.dtype() == Dtype::F32 && view.shape()[0] == n => {
-            let bytes = view.data().chunks_exact(4);
-            let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().expect("4 bytes"));
-            Some(bytes.map(value).collect())
-        }
-        _ => {
-            tracing::warn!(path = %path.display(), "damaged vectors are computed again");
-            None
-        }
-    }
 }
 
 fn write(path: &Path, n: usize, values: &[f32]) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use burn::module::{Module, ParamGroup};
 use burn::tensor::{Device, Tensor};
-use datasets::{Event, Split, Window};
+use datasets::{Event, EventSlice, Split, Window};
 use llm::ranking::{BeamConfig, Normalisation, Ranked, beam_search};
 use llm_fusion::{AnswerLoss, AnswerTargets, TextTargets, Trunk, UserLlm, UserReader};
 use user_encoder::UserEncoder;
@@ -180,9 +180,9 @@ impl<'a> Answering<'a> {
         // Windows of one person overlap, and so do their favourite genres: people whose genre is
         // tested have none of theirs taught.
         let is_taught = |window: &Window| {
-            let history = &split.train(window.user)[window.start..window.end];
+            let history = split.train(window.user).slice(window.start..window.end);
             prepared.test_users.binary_search(&window.user).is_err()
-                && prepared.favourite_genre(history).is_some()
+                && prepared.favourite_genre(&history).is_some()
         };
         let genre_windows: Vec<Window> = split.windows(length, stride).filter(is_taught).collect();
         if genre_windows.is_empty() && tuning.genre_share > 0.0 {
@@ -232,9 +232,9 @@ impl<'a> Answering<'a> {
     fn next_item_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
         let split = self.split;
         let windows = self.windows.batch(step, self.tuning.training.batch_size);
-        let histories: Vec<&[Event]> = windows
+        let histories: Vec<EventSlice<'_>> = windows
             .iter()
-            .map(|window| &split.train(window.user)[window.start..window.end])
+            .map(|window| split.train(window.user).slice(window.start..window.end))
             .collect();
         let answers = windows
             .iter()
@@ -270,10 +270,10 @@ impl<'a> Answering<'a> {
         let windows = self
             .genre_windows
             .batch(step, self.tuning.training.batch_size);
-        let (histories, answers): (Vec<&[Event]>, Vec<Vec<usize>>) = windows
+        let (histories, answers): (Vec<EventSlice<'_>>, Vec<Vec<usize>>) = windows
             .iter()
-            .map(|window| &split.train(window.user)[window.start..window.end])
-            .filter_map(|history| Some((history, vec![self.prepared.favourite_genre(history)?])))
+            .map(|window| split.train(window.user).slice(window.start..window.end))
+            .filter_map(|history| Some((history, vec![self.prepared.favourite_genre(&history)?])))
             .unzip();
         let task = self.tasks.favourite_genre.as_ref();
         let task = task.expect("windows with a genre are of a catalogue with genres");
@@ -299,9 +299,9 @@ impl<'a> Answering<'a> {
         let (mut histories, mut prompts, mut texts) = (Vec::new(), Vec::new(), Vec::new());
         for Window { user, start, end } in windows {
             let events = self.split.train(user);
-            let (history, event) = (&events[start..end], &events[end]);
+            let (history, event) = (events.slice(start..end), &events.events()[end]);
             let text = &reviews.texts[&(user, end)];
-            prompts.push(reviews.task.prompt(tasks, prepared, history, event));
+            prompts.push(reviews.task.prompt(tasks, prepared, &history, event));
             texts.push(reviews.task.answer(text));
             histories.push(history);
         }
@@ -317,7 +317,7 @@ impl<'a> Answering<'a> {
         &self,
         model: &UserLlm,
         task: &Task,
-        histories: &[&[Event]],
+        histories: &[EventSlice<'_>],
         targets: &AnswerTargets,
         trunk: Option<&Trunk>,
     ) -> Tensor<1> {
@@ -348,11 +348,12 @@ impl Objective<UserLlm> for Answering<'_> {
             .validation_users
             .chunks(self.config.evaluation.batch_size)
         {
-            let parts: Vec<(&[Event], &Event)> = users
+            let parts: Vec<(EventSlice<'_>, &Event)> = users
                 .iter()
                 .filter_map(|&user| split.validation(user))
                 .collect();
-            let histories: Vec<&[Event]> = parts.iter().map(|(history, _)| *history).collect();
+            let histories: Vec<EventSlice<'_>> =
+                parts.iter().map(|(history, _)| *history).collect();
             let exclude_seen = self.config.evaluation.exclude_seen;
             let excluded: Vec<Vec<usize>> = parts
                 .iter()
@@ -387,7 +388,7 @@ pub(crate) fn rank_titles(
     prepared: &Prepared,
     config: &RunConfig,
     trunks: &Trunks,
-    histories: &[&[Event]],
+    histories: &[EventSlice<'_>],
     excluded: &[Vec<usize>],
 ) -> Vec<Vec<usize>> {
     let search = BeamConfig {
@@ -412,7 +413,7 @@ pub(crate) fn guess_genres(
     tasks: &Tasks,
     prepared: &Prepared,
     trunks: &Trunks,
-    histories: &[&[Event]],
+    histories: &[EventSlice<'_>],
 ) -> Option<Vec<Vec<usize>>> {
     let task = tasks.favourite_genre.as_ref()?;
     let search = BeamConfig {
@@ -439,7 +440,7 @@ fn sequences(rows: Vec<Vec<Ranked>>) -> Vec<Vec<usize>> {
 pub(crate) struct Asked<'a> {
     pub(crate) tasks: &'a Tasks,
     pub(crate) task: &'a Task,
-    pub(crate) histories: &'a [&'a [Event]],
+    pub(crate) histories: &'a [EventSlice<'a>],
     /// Answers that each may not get.
     pub(crate) excluded: &'a [Vec<usize>],
 }

@@ -17,6 +17,9 @@ pub const UNKNOWN: u32 = 1;
 pub struct EventBatch {
     /// Ids per modality, in the order of the encoder's modalities.
     pub modalities: Vec<Tensor<3, Int>>,
+    /// Frozen vectors of events, `[rows, d_frozen]` for each modality whose vectors are too many for
+    /// the encoder to have them all: its ids are rows of these, of which that of padding is zeros.
+    pub vectors: Vec<Tensor<2>>,
     /// Number of real events of each row; the rest of the row is padding.
     pub lengths: Vec<usize>,
 }
@@ -43,8 +46,15 @@ impl EventBatch {
         );
         Self {
             modalities,
+            vectors: Vec::new(),
             lengths,
         }
+    }
+
+    /// Add the vectors that come with the events, in the order of their modalities.
+    pub fn with_vectors(mut self, vectors: Vec<Tensor<2>>) -> Self {
+        self.vectors = vectors;
+        self
     }
 
     /// Number of histories.
@@ -73,6 +83,7 @@ impl EventBatch {
             modalities: modalities
                 .map(|ids| ids.clone().slice([rows.clone(), 0..longest]))
                 .collect(),
+            vectors: self.vectors.clone(),
             lengths,
         }
     }
@@ -103,6 +114,8 @@ impl EventBatch {
 pub struct PackedEvents {
     /// Ids per modality, `[rows, length, values]` each, in the order of the encoder's modalities.
     pub modalities: Vec<Tensor<3, Int>>,
+    /// As [`EventBatch::vectors`].
+    pub vectors: Vec<Tensor<2>>,
     /// Lengths of the histories of each row, in their order; what remains is padding.
     pub rows: Vec<Vec<usize>>,
     /// Part of the batch that these are, by modality, counted in events that have it: losses are
@@ -196,6 +209,7 @@ impl From<EventBatch> for PackedEvents {
         Self {
             shares: vec![1.0; events.modalities.len()],
             modalities: events.modalities,
+            vectors: events.vectors,
             rows: events.lengths.into_iter().map(|n| vec![n]).collect(),
         }
     }

@@ -110,27 +110,22 @@ impl Modality {
 /// optimizer keeps anything for them, and no checkpoint holds them. Their projection trains.
 #[derive(Module, Debug)]
 pub struct FrozenModality {
-    /// `[vocab_size, d_frozen]`
+    /// `[vocab_size, d_frozen]`; none where they come with the events.
     vectors: Option<Tensor<2>>,
     projection: Linear,
 }
 
 impl FrozenModality {
-    /// Embed ids, one value per event.
+    /// Embed ids, one value per event, which are rows of these vectors.
     ///
     /// # Shapes
     ///
     /// - ids: `[batch, length, 1]`
+    /// - vectors: `[_, d_frozen]`
     /// - output: `[batch, length, d_embedding]`
-    ///
-    /// # Panics
-    ///
-    /// Panics if it has no vectors yet; see [`EventEmbedding::set_vectors`].
-    pub fn forward(&self, ids: Tensor<3, Int>) -> Tensor<3> {
+    fn forward(&self, ids: Tensor<3, Int>, vectors: Tensor<2>) -> Tensor<3> {
         assert_shape!(ids, [_, _, 1]);
         let [batch, length, _] = ids.dims();
-        let vectors = self.vectors.clone();
-        let vectors = vectors.expect("a frozen modality has no vectors yet: `set_vectors`");
         // Without autodiff: nothing is to be learned of them.
         let rows = vectors
             .inner()
@@ -176,7 +171,8 @@ impl EventEmbedding {
         }
     }
 
-    /// Give the vectors of the frozen modalities, in their order.
+    /// Give the vectors of the frozen modalities, in their order; none for one whose vectors come
+    /// [with the events](EventBatch::vectors).
     ///
     /// # Shapes
     ///
@@ -185,7 +181,7 @@ impl EventEmbedding {
     /// # Panics
     ///
     /// Panics if there are not as many of them, or of another width.
-    pub fn set_vectors(&mut self, vectors: Vec<Tensor<2>>) {
+    pub fn set_vectors(&mut self, vectors: Vec<Option<Tensor<2>>>) {
         assert_eq!(
             vectors.len(),
             self.frozen.len(),
@@ -193,8 +189,10 @@ impl EventEmbedding {
         );
         for (modality, vectors) in self.frozen.iter_mut().zip(vectors) {
             let [d_frozen, _] = modality.projection.weight.dims();
-            assert_shape!(vectors, [_, d_frozen]);
-            modality.vectors = Some(vectors);
+            if let Some(vectors) = &vectors {
+                assert_shape!(vectors, [_, d_frozen]);
+            }
+            modality.vectors = vectors;
         }
     }
 
@@ -216,15 +214,17 @@ impl EventEmbedding {
     ///
     /// # Panics
     ///
-    /// Panics if the batch has another number of modalities than this module.
+    /// Panics if the batch has another number of modalities than this module, or if a frozen one
+    /// has no vectors: neither [here](Self::set_vectors) nor in the batch.
     pub fn forward(&self, events: &EventBatch) -> Tensor<3> {
-        let vector = self.embed(&events.modalities);
+        let vector = self.embed(&events.modalities, &events.vectors);
         assert_shape!(vector, [events.batch(), events.length(), _]);
         vector
     }
 
-    /// As [`forward`](Self::forward), from the ids of each modality alone.
-    pub(crate) fn embed(&self, ids: &[Tensor<3, Int>]) -> Tensor<3> {
+    /// As [`forward`](Self::forward), from the ids of each modality and the vectors that come with
+    /// the events.
+    pub(crate) fn embed(&self, ids: &[Tensor<3, Int>], vectors: &[Tensor<2>]) -> Tensor<3> {
         let n_trained = self.modalities.len();
         assert_eq!(
             ids.len(),
@@ -235,7 +235,12 @@ impl EventEmbedding {
         let trained = self.modalities.iter().zip(trained);
         let trained = trained.map(|(modality, ids)| modality.forward(ids.clone()));
         let frozen = self.frozen.iter().zip(frozen);
-        let frozen = frozen.map(|(modality, ids)| modality.forward(ids.clone()));
+        let mut with_events = vectors.iter();
+        let frozen = frozen.map(|(modality, ids)| {
+            let vectors = modality.vectors.as_ref().or_else(|| with_events.next());
+            let vectors = vectors.expect("a frozen modality has no vectors yet: `set_vectors`");
+            modality.forward(ids.clone(), vectors.clone())
+        });
         let embedded = trained.chain(frozen).collect();
         self.projection.forward(Tensor::cat(embedded, 2))
     }
@@ -296,17 +301,19 @@ mod tests {
     fn frozen_vectors_are_looked_up_and_projected() {
         let device = Device::flex();
         let mut embedding = with_texts(&device);
-        embedding.set_vectors(vec![vectors(&device)]);
         let frozen = &mut embedding.frozen[0];
         let weight = [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]];
         frozen.projection.weight = Param::from_data(weight, &device);
         frozen.projection.bias = Some(Param::from_data([0.5, 0.0], &device));
         let ids = Tensor::<3, Int>::from_data([[[2], [4]]], &device);
         // Rows 8 9 10 11 and 16 17 18 19.
-        frozen.forward(ids).into_data().assert_approx_eq::<f32>(
-            &Tensor::<3>::from_data([[[19.5, 9.0], [35.5, 17.0]]], &device).into_data(),
-            Tolerance::absolute(1e-6),
-        );
+        frozen
+            .forward(ids, vectors(&device))
+            .into_data()
+            .assert_approx_eq::<f32>(
+                &Tensor::<3>::from_data([[[19.5, 9.0], [35.5, 17.0]]], &device).into_data(),
+                Tolerance::absolute(1e-6),
+            );
     }
 
     #[test]
@@ -316,11 +323,11 @@ mod tests {
         // 5 × 3 of the table, (3 + 2) × 6 + 6 and 4 × 2 + 2 of the projections.
         let n_parameters = 15 + 36 + 10;
         assert_eq!(embedding.num_params(), n_parameters);
-        embedding.set_vectors(vec![vectors(&Device::flex())]);
+        embedding.set_vectors(vec![Some(vectors(&Device::flex()))]);
         assert_eq!(embedding.num_params(), n_parameters);
 
         let ids = Tensor::<3, Int>::from_data([[[2], [3]]], &device);
-        let embed = |embedding: &EventEmbedding| embedding.embed(&[ids.clone(), ids.clone()]);
+        let embed = |embedding: &EventEmbedding| embedding.embed(&[ids.clone(), ids.clone()], &[]);
         let before = embed(&embedding);
         let grads = before.clone().sum().backward();
         let weight = embedding.frozen[0].projection.weight.val();
@@ -334,9 +341,32 @@ mod tests {
         let close = Tolerance::absolute(1e-6);
         let again = embed(&copy).into_data();
         again.assert_approx_eq::<f32>(&before.to_data(), close);
-        embedding.set_vectors(vec![vectors(&Device::flex()) * 2.0]);
+        embedding.set_vectors(vec![Some(vectors(&Device::flex()) * 2.0)]);
         let moved: f32 = (embed(&embedding) - before).abs().max().into_scalar();
         assert!(moved > 0.1);
+    }
+
+    #[test]
+    fn vectors_that_come_with_the_events_are_read_like_those_of_a_table() {
+        let device = Device::flex();
+        let modalities = [
+            ModalityConfig::new("item".into(), 5, 3),
+            ModalityConfig::new("review".into(), 2, 2).with_frozen(4),
+            ModalityConfig::new("title".into(), 5, 2).with_frozen(4),
+        ];
+        let mut embedding = EventEmbedding::new(&modalities, 6, &device);
+        let ids = |ids: [[[i64; 1]; 3]; 1]| Tensor::<3, Int>::from_data(ids, &device);
+        let (items, rows) = (ids([[[2], [4], [2]]]), ids([[[1], [0], [2]]]));
+        let table = Some(vectors(&device));
+        // As if there were a table with row 3 first, and row 1 behind the row of padding.
+        let some = vectors(&device).select(0, Tensor::from_data([3, 0, 1], &device));
+        embedding.set_vectors(vec![Some(some.clone()), table.clone()]);
+        let all = [items.clone(), rows, items];
+        let expected = embedding.embed(&all, &[]).into_data();
+
+        embedding.set_vectors(vec![None, table]);
+        let read = embedding.embed(&all, &[some]).into_data();
+        read.assert_eq(&expected, true);
     }
 
     #[test]
@@ -344,7 +374,7 @@ mod tests {
     fn a_frozen_modality_without_vectors_is_not_read_as_zeros() {
         let device = Device::flex();
         let ids = Tensor::<3, Int>::from_data([[[2]]], &device);
-        with_texts(&device).embed(&[ids.clone(), ids]);
+        with_texts(&device).embed(&[ids.clone(), ids], &[]);
     }
 
     #[test]

@@ -326,7 +326,8 @@ impl UserEncoder {
                 1,
             )
         });
-        let vectors = self.embedding.embed(&before.collect::<Vec<_>>());
+        let before: Vec<_> = before.collect();
+        let vectors = self.embedding.embed(&before, &events.vectors);
         let begins = events.positions().into_iter().map(|position| position == 0);
         self.read_packed(self.with_blanks(vectors, begins), events)
     }
@@ -347,7 +348,7 @@ impl UserEncoder {
             AttentionKind::Bidirectional,
             "a causal encoder predicts next events, not masked ones"
         );
-        let vectors = self.embedding.embed(&events.modalities);
+        let vectors = self.embedding.embed(&events.modalities, &events.vectors);
         let mut is_masked = vec![false; events.rows.len() * events.length()];
         masked.iter().for_each(|&at| is_masked[at] = true);
         self.read_packed(self.with_blanks(vectors, is_masked), events)

@@ -553,6 +553,7 @@ mod tests {
         let flat: Vec<&[i64]> = flat.iter().map(|row| &row[..]).collect();
         PackedEvents {
             modalities: events(&flat, length, device).modalities,
+            vectors: Vec::new(),
             rows: rows
                 .iter()
                 .map(|row| row.iter().map(|history| history.len()).collect())

@@ -12,8 +12,11 @@ use crate::hash::hex;
 
 const NAME: &str = "data.lock";
 
-/// The version of the store's schema that is written and read here: `docs/store.md`.
-pub const VERSION: u32 = 2;
+/// The version of the store's schema that is written here: `docs/store.md`.
+pub const VERSION: u32 = 3;
+
+/// The oldest version that is read, too.
+const OLDEST: u32 = 2;
 
 pub(super) fn path(folder: &Path) -> PathBuf {
     folder.join(NAME)
@@ -76,8 +79,9 @@ impl Lock {
         let broken = |error: serde_json::Error| no_store(&path, error.to_string());
         // Before the rest, which another version may have otherwise.
         let Version { version } = serde_json::from_slice(&text).map_err(broken)?;
-        if version != VERSION {
-            let reason = format!("its version is {version}, and this program reads {VERSION}");
+        if !(OLDEST..=VERSION).contains(&version) {
+            let reason =
+                format!("its version is {version}, and this program reads {OLDEST} to {VERSION}");
             return Err(no_store(&path, reason));
         }
         serde_json::from_slice(&text).map_err(broken)

@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use arrow_array::types::{Float32Type, Int32Type, Int64Type};
-use arrow_array::{Array, Float32Array, Int32Array, Int64Array, ListArray};
+use arrow_array::{Array, Float32Array, Int32Array, Int64Array, ListArray, StringArray};
 
 use super::mapped::{full, lists, map, numbers, texts};
-use super::{CANDIDATES, DESCRIPTIONS, EVENTS, GENRES, ITEMS, RATINGS, USERS, no_store};
+use super::{CANDIDATES, DESCRIPTIONS, EVENTS, GENRES, ITEMS, RATINGS, REVIEWS, USERS, no_store};
+use crate::reviews::Review;
 use crate::{Bounds, Catalogue, Error, Event, GenreIndex, Item, ItemIndex, NO_RATING};
 
 /// The columns of all events, as another program may have written them.
@@ -191,6 +192,47 @@ pub(super) fn descriptions(folder: &Path, n_items: usize) -> Result<Vec<String>,
         false => {
             let reason = format!("it has {} rows for {n_items} items", all.len());
             Err(no_store(&path, reason))
+        }
+    }
+}
+
+/// What people wrote, where it is in the file.
+pub(crate) struct MappedReviews(Vec<ReviewsBatch>);
+
+struct ReviewsBatch {
+    /// Rows up to its last.
+    end: usize,
+    text: StringArray,
+    summary: StringArray,
+}
+
+impl MappedReviews {
+    pub(super) fn of(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join(REVIEWS.file);
+        let mut end = 0;
+        let read = map(folder, &REVIEWS)?.into_iter().map(|batch| {
+            end += batch.num_rows();
+            Ok(ReviewsBatch {
+                end,
+                text: texts(&path, &batch, "text")?,
+                summary: texts(&path, &batch, "summary")?,
+            })
+        });
+        Ok(Self(read.collect::<Result<_, Error>>()?))
+    }
+
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.0.last().map_or(0, |batch| batch.end)
+    }
+
+    /// What a row says.
+    pub(crate) fn get(&self, row: usize) -> Review {
+        let batch = &self.0[self.0.partition_point(|batch| batch.end <= row)];
+        let row = row + batch.text.len() - batch.end;
+        Review {
+            text: batch.text.value(row).to_string(),
+            summary: batch.summary.value(row).to_string(),
         }
     }
 }

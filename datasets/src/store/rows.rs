@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,37 +74,46 @@ impl RowsWriter {
     }
 }
 
-/// Events that follow one another, where they are in the file.
-#[derive(Clone)]
-pub(crate) struct MappedEvents {
+/// What is read as it is in a file: any bytes are some, none of them is padding, and they are
+/// aligned wherever a page begins.
+#[expect(
+    unsafe_code,
+    reason = "what the compiler cannot check, a type promises"
+)]
+pub(crate) unsafe trait Plain {}
+
+#[expect(unsafe_code, reason = "three plain numbers, laid out as in C")]
+// SAFETY: and as many bytes as these have together, which is checked above.
+unsafe impl Plain for Event {}
+
+#[expect(unsafe_code, reason = "a plain number")]
+// SAFETY: as it says.
+unsafe impl Plain for u32 {}
+
+/// Rows that follow one another, where they are in a file of the store.
+pub(crate) struct Mapped<T> {
     map: Arc<Mmap>,
     rows: Range<usize>,
+    of: PhantomData<T>,
 }
 
-impl MappedEvents {
-    /// All events of a store.
-    pub(super) fn of(folder: &Path) -> Result<Self, Error> {
-        let path = folder.join(ROWS);
-        let map = File::open(&path).and_then(|file| mapped::map_file(&file));
-        match map {
-            Err(source) => Err(Error::Read { path, source }),
-            Ok(map) if map.len() % ROW != 0 => Err(no_store(&path, "its last row is cut short")),
-            Ok(map) => Ok(Self {
-                rows: 0..map.len() / ROW,
-                map: Arc::new(map),
-            }),
-        }
+impl<T> Clone for Mapped<T> {
+    fn clone(&self) -> Self {
+        self.part(0..self.rows.len())
     }
+}
 
+impl<T> Mapped<T> {
     /// Some of them.
     pub(crate) fn part(&self, rows: Range<usize>) -> Self {
         assert!(
             rows.start <= rows.end && rows.end <= self.rows.len(),
-            "rows beyond the events"
+            "rows beyond the file's"
         );
         Self {
             map: self.map.clone(),
             rows: self.rows.start + rows.start..self.rows.start + rows.end,
+            of: PhantomData,
         }
     }
 
@@ -111,21 +121,41 @@ impl MappedEvents {
     pub(crate) fn read_ahead(&self) {
         #[cfg(unix)]
         if !self.rows.is_empty() {
-            let (start, length) = (self.rows.start * ROW, self.rows.len() * ROW);
+            let (start, length) = (self.rows.start, self.rows.len());
+            let (start, length) = (start * size_of::<T>(), length * size_of::<T>());
             let _ = self.map.advise_range(Advice::WillNeed, start, length);
         }
     }
 
     #[expect(
         unsafe_code,
-        reason = "an event's bytes are read where they are, which is the purpose of the file"
+        reason = "a row's bytes are read where they are, which is the purpose of the file"
     )]
-    pub(crate) fn as_slice(&self) -> &[Event] {
-        let first = self.map.as_ptr().cast::<Event>();
-        // SAFETY: a mapping begins at a page, so events are aligned; `of` and `part` see to it that
-        // the rows are within it; an event is three plain numbers without padding, laid out as in C,
-        // and any bytes are some. The mapping lives as long as `self`.
+    pub(crate) fn as_slice(&self) -> &[T] {
+        let first = self.map.as_ptr().cast::<T>();
+        // SAFETY: `of`, which makes all of them, asks for a `Plain` type, and a mapping begins at a
+        // page, so rows are aligned; `of` and `part` see to it that they are within the mapping,
+        // which lives as long as `self`.
         unsafe { std::slice::from_raw_parts(first.add(self.rows.start), self.rows.len()) }
+    }
+}
+
+impl<T: Plain> Mapped<T> {
+    /// All rows of a file of a store.
+    pub(super) fn of(folder: &Path, name: &str) -> Result<Self, Error> {
+        let path = folder.join(name);
+        let map = File::open(&path).and_then(|file| mapped::map_file(&file));
+        match map {
+            Err(source) => Err(Error::Read { path, source }),
+            Ok(map) if map.len() % size_of::<T>() != 0 => {
+                Err(no_store(&path, "its last row is cut short"))
+            }
+            Ok(map) => Ok(Self {
+                rows: 0..map.len() / size_of::<T>(),
+                map: Arc::new(map),
+                of: PhantomData,
+            }),
+        }
     }
 }
 
@@ -151,7 +181,7 @@ mod tests {
         let path = folder.path().join(ROWS);
         assert_eq!(locked, LockedFile::of(&path).unwrap());
 
-        let mapped = MappedEvents::of(folder.path()).unwrap();
+        let mapped = Mapped::<Event>::of(folder.path(), ROWS).unwrap();
         assert!(mapped.as_slice() == events);
         let part = mapped.part(10..90);
         assert!(part.part(5..6).as_slice() == &events[15..16]);
@@ -160,16 +190,16 @@ mod tests {
         part.part(80..80).read_ahead();
 
         fs::write(&path, [0; ROW + 1]).unwrap();
-        let error = MappedEvents::of(folder.path()).err().unwrap();
+        let error = Mapped::<Event>::of(folder.path(), ROWS).err().unwrap();
         assert!(error.to_string().contains("cut short"), "{error}");
     }
 
     #[test]
-    #[should_panic(expected = "rows beyond the events")]
+    #[should_panic(expected = "rows beyond the file's")]
     fn a_part_never_reaches_beyond_the_whole() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(ROWS), [0; 3 * ROW]).unwrap();
-        let mapped = MappedEvents::of(folder.path()).unwrap();
+        let mapped = Mapped::<Event>::of(folder.path(), ROWS).unwrap();
         mapped.part(1..2).part(0..2);
     }
 }

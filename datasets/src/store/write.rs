@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,13 +15,18 @@ use tempfile::TempDir;
 
 use super::behind::Behind;
 use super::lock::{Hashing, Lock, LockedFile, VERSION, write_json};
-use super::rows::{MappedEvents, RowsWriter};
+use super::rows::{Mapped, RowsWriter};
 use super::{
     CANDIDATES, CandidatesConfig, DESCRIPTIONS, EVENTS, GENRES, ITEMS, PrepareConfig, RATINGS,
-    REPORT, ROWS, Report, Table, USERS, no_store,
+    REPORT, REVIEWS, ROWS, Report, TEXTS, Table, USERS, no_store,
 };
+use crate::event::Rows;
+use crate::reviews::{Review, ReviewTexts};
 use crate::splits::{HistorySource, Rule, Visit};
-use crate::{Bounds, Catalogue, Error, Event, Item, ItemIndex, Leakage, NO_RATING, ReadReport};
+use crate::{
+    Bounds, Catalogue, Dataset, Error, Event, History, Item, ItemIndex, Leakage, NO_RATING,
+    ReadReport, Source, TextIndex,
+};
 
 /// Rows of a batch.
 const N_ROWS: usize = 1 << 20;
@@ -198,7 +203,12 @@ impl StoreWriter {
     }
 
     /// Part the histories, write what remains to be written, and give the store its name.
-    pub(crate) fn finish(self, header: Header, config: &PrepareConfig) -> Result<(), Error> {
+    pub(crate) fn finish(
+        self,
+        header: Header,
+        config: &PrepareConfig,
+        source: &Source,
+    ) -> Result<(), Error> {
         if self.users.is_empty() {
             let reason = "nobody is left in it (lower min_interactions or min_history)";
             return Err(no_store(&self.target, reason));
@@ -213,6 +223,12 @@ impl StoreWriter {
             (EVENTS.file, written.columns.clone()),
             (ROWS, written.rows.clone()),
         ]);
+        if config.reviews {
+            let dataset = written.dataset(&header);
+            let texts = source.review_texts(&dataset, &config.read)?;
+            files.insert(REVIEWS.file, write_reviews(&path, &texts)?);
+            files.insert(TEXTS, write_text_numbers(&path, &texts)?);
+        }
         let rule = Rule::new(&config.split, &written)?;
         let report = Report {
             repairs: header.repairs,
@@ -280,7 +296,7 @@ impl StoreWriter {
             target: self.target,
             columns: self.events.finish()?,
             rows: self.rows.finish()?,
-            events: MappedEvents::of(&self.folder.path().join(INNER))?,
+            events: Mapped::of(&self.folder.path().join(INNER), ROWS)?,
             folder: self.folder,
             users: self.users,
             n_events: self.n_events,
@@ -316,12 +332,36 @@ struct Written {
     folder: TempDir,
     columns: LockedFile,
     rows: LockedFile,
-    events: MappedEvents,
+    events: Mapped<Event>,
     users: Vec<User>,
     n_events: usize,
     ratings: BTreeSet<u32>,
     n_items: usize,
     time_is_rank: bool,
+}
+
+impl Written {
+    /// All of it, as far as finding what was written at an event takes it.
+    fn dataset(&self, header: &Header) -> Dataset {
+        let history = |user: &User| {
+            let rows = user.first..user.first + user.n_events;
+            History {
+                user: user.id.to_string(),
+                events: Rows::Store(self.events.part(rows)).into(),
+            }
+        };
+        Dataset {
+            name: header.name.clone(),
+            catalogue: header.catalogue.clone(),
+            histories: self.users.iter().map(history).collect(),
+            ratings: Vec::new(),
+            sha256: String::new(),
+            time_is_rank: header.time_is_rank,
+            min_interactions: 0,
+            min_history: 0,
+            report: ReadReport::default(),
+        }
+    }
 }
 
 impl HistorySource for Written {
@@ -391,14 +431,51 @@ fn write_items(folder: &Path, items: &[Item]) -> Result<LockedFile, Error> {
     table.finish()
 }
 
-/// A table of long texts, in batches of which each is far from what one may hold.
+/// Long texts of a batch, which is then far from what one may hold.
+const N_TEXTS: usize = 1 << 10;
+
 fn write_texts(folder: &Path, table: &Table, texts: &[String]) -> Result<LockedFile, Error> {
-    const N_ROWS: usize = 1 << 10;
     let mut writer = TableWriter::new(folder, table);
-    for texts in texts.chunks(N_ROWS) {
+    for texts in texts.chunks(N_TEXTS) {
         writer.write(vec![Arc::new(StringArray::from_iter_values(texts))])?;
     }
     writer.finish()
+}
+
+fn write_reviews(folder: &Path, texts: &ReviewTexts) -> Result<LockedFile, Error> {
+    let mut writer = TableWriter::new(folder, &REVIEWS);
+    for start in (0..texts.n_texts()).step_by(N_TEXTS) {
+        let end = texts.n_texts().min(start + N_TEXTS);
+        let numbers = start as TextIndex + 1..=end as TextIndex;
+        let reviews = numbers.map(|number| texts.review(number));
+        let reviews: Vec<Review> = reviews.collect::<Result<_, _>>()?;
+        writer.write(vec![
+            Arc::new(StringArray::from_iter_values(
+                reviews.iter().map(|review| &review.text),
+            )),
+            Arc::new(StringArray::from_iter_values(
+                reviews.iter().map(|review| &review.summary),
+            )),
+        ])?;
+    }
+    writer.finish()
+}
+
+/// Which text was written at each event, in the order of the events.
+fn write_text_numbers(folder: &Path, texts: &ReviewTexts) -> Result<LockedFile, Error> {
+    let path = folder.join(TEXTS);
+    let write = || -> io::Result<LockedFile> {
+        let mut file = Hashing::new(BufWriter::new(File::create(&path)?));
+        for number in texts.numbers().iter().flat_map(|numbers| &**numbers) {
+            file.write_all(&number.to_le_bytes())?;
+        }
+        file.flush()?;
+        Ok(file.finish())
+    };
+    write().map_err(|source| Error::Write {
+        path: path.clone(),
+        source,
+    })
 }
 
 fn write_one(folder: &Path, table: &Table, column: ArrayRef) -> Result<LockedFile, Error> {

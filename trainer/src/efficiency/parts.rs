@@ -105,7 +105,9 @@ pub fn parts(
 ) -> Vec<PartCost> {
     let device = model.llm.device();
     let history = last(longest(prepared), events);
-    let batch = prepared.batcher.batch(&[history.as_slice()], &device);
+    let batch = prepared
+        .batcher
+        .batch(&[history.as_slice().into()], &device);
     let prompt: Vec<u32> = (0..tokens as u32).map(|at| 1 + at % 100).collect();
 
     let encoder_ms = median(runs, || {

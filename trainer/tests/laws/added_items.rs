@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
-use datasets::{Catalogue, Dataset, Event, History, Item};
+use datasets::{Catalogue, Dataset, Event, EventSlice, History, Item};
 use trainer::recommend::{EncoderRecommender, Recommend, UserLlmRecommender, Wanted};
 use trainer::{Prepared, RunConfig, RunFolder, Session, Silent, pretrain};
 
@@ -57,7 +57,7 @@ const ALL: Wanted = Wanted {
 fn mean_ranks(recommender: &dyn Recommend, prepared: &Prepared, item: u32) -> [f32; 2] {
     [0, 1].map(|taste| {
         let people = prepared.dataset.histories.iter().skip(taste).step_by(2);
-        let histories: Vec<&[Event]> = people.take(10).map(|h| &h.events[..]).collect();
+        let histories: Vec<EventSlice<'_>> = people.take(10).map(|h| h.events.slice(..)).collect();
         let ranked = recommender.recommend(&histories, &ALL);
         let rank = |list: &Vec<_>| {
             list.iter()
@@ -111,11 +111,11 @@ fn a_new_item_is_recommended_to_those_who_like_its_genre_and_old_scores_stay() {
     // Who has seen the new item is read, and the old items' scores are what they were.
     let history = &prepared.dataset.histories[3].events[..];
     let mut ours = EncoderRecommender::new(&extended, &larger, &device)
-        .recommend(&[history], &ALL)
+        .recommend(&[history.into()], &ALL)
         .remove(0);
     ours.retain(|recommended| recommended.item < N_ITEMS);
     let before = EncoderRecommender::new(&prepared, &encoder, &device)
-        .recommend(&[history], &ALL)
+        .recommend(&[history.into()], &ALL)
         .remove(0);
     for (after, before) in ours.iter().zip(&before) {
         assert_eq!(after.item, before.item);
@@ -130,7 +130,7 @@ fn a_new_item_is_recommended_to_those_who_like_its_genre_and_old_scores_stay() {
         timestamp: 99,
     };
     let read = EncoderRecommender::new(&extended, &larger, &device)
-        .recommend(&[&[seen]], &ALL)
+        .recommend(&[[seen].as_slice().into()], &ALL)
         .remove(0);
     assert_eq!(read.len(), N_ITEMS as usize + 2);
 }
@@ -160,7 +160,7 @@ fn a_tuned_model_recommends_the_new_item_too() {
     let tasks = toy::tasks(&extended, &config);
     let recommender = UserLlmRecommender::new(&extended, &config, &model, &tasks).unwrap();
     let history = &extended.dataset.histories[0].events[..];
-    let ranked = recommender.recommend(&[history], &ALL).remove(0);
+    let ranked = recommender.recommend(&[history.into()], &ALL).remove(0);
     assert!(
         ranked.iter().any(|recommended| recommended.item == 19),
         "{ranked:?}"
@@ -170,7 +170,10 @@ fn a_tuned_model_recommends_the_new_item_too() {
         rating: 4.0,
         timestamp: 99,
     };
-    assert_eq!(recommender.recommend(&[&[seen]], &ALL)[0].len(), 20);
+    assert_eq!(
+        recommender.recommend(&[[seen].as_slice().into()], &ALL)[0].len(),
+        20
+    );
 }
 
 #[test]

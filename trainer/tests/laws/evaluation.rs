@@ -100,7 +100,7 @@ fn right_genres_score_one() {
     let genre_of = |user: &usize| {
         let (history, _) = prepared.split().test(*user).unwrap();
         prepared
-            .favourite_genre(prepared.batcher.latest(history))
+            .favourite_genre(&prepared.batcher.latest(history))
             .unwrap()
     };
     let genres: Vec<usize> = prepared.test_users.iter().map(genre_of).collect();

@@ -126,7 +126,7 @@ fn what_is_saved_of_a_run_that_reads_titles_gives_the_same_scores_without_their_
     run.save_encoder(&encoder).unwrap();
     let bytes = fs::read(folder.path().join("encoder.safetensors")).unwrap();
     assert!(!String::from_utf8_lossy(&bytes).contains("vectors"));
-    let history = &prepared.dataset.histories[3].events[..];
+    let history = prepared.dataset.histories[3].events.slice(..);
     let scores = |encoder: &user_encoder::UserEncoder, prepared: &Prepared| -> Vec<f32> {
         let logits = encoder.item_logits(prepared, &[history], &device);
         logits.into_data().iter().collect()
@@ -143,7 +143,7 @@ fn what_is_saved_of_a_run_that_reads_titles_gives_the_same_scores_without_their_
     let n_rows = prepared.dataset.catalogue.len() + 2;
     blind
         .embedding
-        .set_vectors(vec![Tensor::zeros([n_rows, 24], &device)]);
+        .set_vectors(vec![Some(Tensor::zeros([n_rows, 24], &device))]);
     assert_ne!(scores(&blind, &prepared), expected);
 }
 
@@ -171,7 +171,7 @@ fn items_that_came_later_have_their_titles_read() {
         let encoder = run.load_encoder(&larger, &device).unwrap();
         let mut history = larger.dataset.histories[0].events[..2].to_vec();
         history[1].item = 19;
-        let logits = encoder.item_logits(&larger, &[&history], &device);
+        let logits = encoder.item_logits(&larger, &[history.as_slice().into()], &device);
         assert_eq!(logits.dims(), [1, 20]);
         logits.into_data().iter().collect()
     };
@@ -234,7 +234,7 @@ fn descriptions_are_read_beside_titles_and_an_item_without_one_has_zeros() {
             .unwrap();
         device.seed(4);
         let encoder = prepared.new_encoder(&device);
-        let history = &prepared.dataset.histories[3].events[..];
+        let history = prepared.dataset.histories[3].events.slice(..);
         let logits = encoder.item_logits(&prepared, &[history], &device);
         logits.into_data().iter().collect()
     };
