@@ -152,6 +152,35 @@ impl Place {
         words
     }
 
+    /// Twelve people who review nine of fifteen toys, in words that no log may have.
+    fn write_toys(&self) {
+        fs::create_dir(self.path("toys")).unwrap();
+        let mut reviews = String::new();
+        for user in 0..12 {
+            for (at, word) in WORDS.iter().enumerate().take(9) {
+                let (item, time) = ((user * 3 + at * 4) % 15, 1_400_000_000 + at * 86_400);
+                writeln!(
+                    reviews,
+                    "{{\"reviewerID\": \"canary-u{user}\", \"asin\": \"canary-b{item}\", \"overall\": {}.0, \
+                     \"reviewerName\": \"canary name\", \"summary\": \"canary sums up\", \
+                     \"reviewText\": \"canary red {word}\", \"unixReviewTime\": {time}}}",
+                    1 + at % 5,
+                )
+                .unwrap();
+            }
+        }
+        fs::write(self.path("toys/Toys_5.json"), reviews).unwrap();
+        let title = |item: usize| format!("{} {}", WORDS[item], WORDS[(item + 1) * 7 % 15]);
+        let toy = |n| {
+            format!(
+                "{{\"asin\": \"canary-b{n}\", \"title\": \"{}\"}}\n",
+                title(n)
+            )
+        };
+        let toys: String = (0..15).map(toy).collect();
+        fs::write(self.path("toys/meta_Toys.json"), toys).unwrap();
+    }
+
     fn pretrain(&self, run: &str, steps: usize, every: usize) -> Said {
         let words = Self::pretrain_words(run, steps, every);
         self.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
@@ -982,31 +1011,7 @@ fn no_log_shows_a_person_or_what_they_watched() {
 #[test]
 fn no_log_or_report_shows_what_people_wrote() {
     let place = Place::new();
-    fs::create_dir(place.path("toys")).unwrap();
-    let mut reviews = String::new();
-    for user in 0..12 {
-        for (at, word) in WORDS.iter().enumerate().take(9) {
-            let (item, time) = ((user * 3 + at * 4) % 15, 1_400_000_000 + at * 86_400);
-            writeln!(
-                reviews,
-                "{{\"reviewerID\": \"canary-u{user}\", \"asin\": \"canary-b{item}\", \"overall\": {}.0, \
-                 \"reviewerName\": \"canary name\", \"summary\": \"canary sums up\", \
-                 \"reviewText\": \"canary red {word}\", \"unixReviewTime\": {time}}}",
-                1 + at % 5,
-            )
-            .unwrap();
-        }
-    }
-    fs::write(place.path("toys/Toys_5.json"), reviews).unwrap();
-    let title = |item: usize| format!("{} {}", WORDS[item], WORDS[(item + 1) * 7 % 15]);
-    let toy = |n| {
-        format!(
-            "{{\"asin\": \"canary-b{n}\", \"title\": \"{}\"}}\n",
-            title(n)
-        )
-    };
-    let toys: String = (0..15).map(toy).collect();
-    fs::write(place.path("toys/meta_Toys.json"), toys).unwrap();
+    place.write_toys();
     let mut words = Place::pretrain_words("t", 6, 3);
     words[2] = "toys".into();
     for patch in [
@@ -1044,6 +1049,82 @@ fn no_log_or_report_shows_what_people_wrote() {
             }
         }
     }
+}
+
+#[test]
+fn what_people_wrote_is_kept_by_a_store_for_every_run_on_it() {
+    let place = Place::new();
+    place.write_toys();
+    let bert = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bert = bert.join("../text-encoder/tests/fixtures/tiny-bert");
+    let mut words = Place::pretrain_words("", 6, 3).split_off(5);
+    for patch in [
+        "data.dataset=toys",
+        "encoder.modalities=[\
+         { name = \"item\", vocab_size = 0, d_embedding = 6, weight = 1.0 }, \
+         { name = \"review-text\", vocab_size = 0, d_embedding = 4, weight = 0.0 }]",
+        &format!("text_encoder.model={}", bert.display()),
+        "tuning.genre_share=0",
+        "review={ prompt = \"On{title}:\", target = \"text\", max_tokens = 4, share = 0.5 }",
+    ] {
+        words.extend(["--set".to_string(), patch.to_string()]);
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let config = place.run(&[&["config"], &words[..]].concat()).ok().out;
+    fs::write(place.path("toys.toml"), config).unwrap();
+    let logs = std::cell::RefCell::new(String::new());
+    let run = |words: &[&str]| {
+        let said = place.run(&[words, &["-vvv"]].concat()).ok();
+        *logs.borrow_mut() += &said.err;
+        *logs.borrow_mut() += &said.out;
+        said
+    };
+
+    let prepare = ["data", "prepare", "--config", "toys.toml", "--out", "store"];
+    let prepared = run(&prepare);
+    assert!(
+        prepared.err.contains("reading reviews: 9 texts read"),
+        "{prepared:#?}"
+    );
+    // All that is known of the texts is the store's.
+    fs::remove_dir_all(place.path("cache/text-vectors")).unwrap();
+    let pretrain = |data: &str, path: &str| {
+        let said = run(&[
+            "pretrain",
+            "--config",
+            "toys.toml",
+            "--data",
+            data,
+            "--run",
+            path,
+        ]);
+        (said.err, place.weights(path, "encoder.safetensors"))
+    };
+    let (said, of_store) = pretrain("store", "t");
+    assert!(!said.contains("texts read"), "{said}");
+    let of_run = ["--run", "t", "--data", "store"];
+    run(&[&["tune"], &of_run[..]].concat());
+    let table = run(&[&["evaluate"], &of_run[..]].concat()).out;
+    assert!(table.contains("ROUGE"), "no review was written: {table}");
+    let (said, of_files) = pretrain("toys", "files");
+    assert!(said.contains("reading reviews: 9 texts read"), "{said}");
+    assert!(of_store == of_files, "the weights differ");
+    assert!(!logs.borrow().contains("canary"), "{}", logs.borrow());
+
+    place
+        .run(&["data", "prepare", "toys", "--out", "bare"])
+        .ok();
+    let on_it = [
+        "--config",
+        "toys.toml",
+        "--data",
+        "bare",
+        "--run",
+        "bare-run",
+    ];
+    place
+        .run(&[&["pretrain"], &on_it[..]].concat())
+        .fails(&["`data.dataset` = bare", "data prepare --config"]);
 }
 
 #[track_caller]

@@ -123,6 +123,7 @@ impl Events {
     }
 
     /// Which text was written at each, if that is known.
+    #[cfg(feature = "store")]
     pub(crate) fn texts(&self) -> Option<&Rows<TextIndex>> {
         self.texts.as_ref()
     }

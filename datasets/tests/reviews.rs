@@ -240,6 +240,46 @@ fn texts_are_found_by_event_and_survive_a_filter() {
 }
 
 #[test]
+fn the_same_text_has_one_number_and_what_was_replaced_has_none() {
+    let line = |user: &str, item: &str, time: i64, text: &str| {
+        format!(
+            "{{\"reviewerID\": \"{user}\", \"asin\": \"{item}\", \"overall\": 5.0, \
+             \"reviewText\": \"{text}\", \"unixReviewTime\": {time}}}\n"
+        )
+    };
+    let lines = [
+        // In no order; A1's first word on B1 is replaced by the second.
+        line("A2", "B1", 50, "fine"),
+        line("A1", "B2", 40, "fine"),
+        line("A1", "B1", 10, "canary"),
+        line("A1", "B1", 20, "good"),
+        line("A2", "B2", 30, ""),
+    ];
+    let folder = folder(&[("X_5.json", lines.concat().as_str())]);
+    let mut dataset = load(folder.path()).unwrap();
+    let texts = ReviewTexts::read(folder.path(), &dataset).unwrap();
+    texts.mark(&mut dataset);
+    let numbers = |user: &str| {
+        let history = &dataset.histories[dataset.user(user).unwrap()];
+        let events = history.events.slice(..);
+        (0..events.len())
+            .map(|at| events.text(at))
+            .collect::<Vec<_>>()
+    };
+    // Numbered by the first event that has them, person by person.
+    assert_eq!(dataset.histories[0].user, "A2");
+    assert_eq!((numbers("A2"), numbers("A1")), (vec![0, 1], vec![2, 1]));
+    assert_eq!((texts.n_texts(), texts.len()), (2, 3));
+    let text = |number| texts.review(number).unwrap().text;
+    assert_eq!((text(1), text(2)), ("fine".into(), "good".into()));
+
+    // A filter takes the numbers along.
+    let filtered = dataset.with_min_interactions(2);
+    let history = &filtered.histories[filtered.user("A1").unwrap()];
+    assert_eq!(history.events.slice(1..).text(0), 1);
+}
+
+#[test]
 fn what_is_wrong_is_told_with_line_and_name_and_may_be_skipped_or_masked() {
     let good = r#"{"reviewerID": "A1", "asin": "B1", "overall": 5, "unixReviewTime": 9}"#;
     for (line, expected) in [

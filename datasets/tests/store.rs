@@ -161,6 +161,114 @@ fn assert_same(a: &Path, b: &Path) {
     }
 }
 
+/// Four people who say something about three things, at times the same.
+fn told(folder: &Path) -> Source {
+    let log = "who,what,ts,said,short\nbob,7,3,good <b>thing</b>,\nada,7,1,bad,So so\nada,8,2,,\n\
+               bob,8,4,good thing,\ncy,8,1,bad,So so\ncy,7,2,,Fine\ndan,9,9,rare,\nada,9,5,rare,\n";
+    fs::write(folder.join("log.csv"), log).unwrap();
+    let config = r#"{"events": "log.csv", "user": "who", "item": "what", "time": "ts",
+                     "text": "said", "summary": "short"}"#;
+    Source::Tables {
+        config: serde_json::from_str(config).unwrap(),
+        folder: folder.into(),
+    }
+}
+
+#[test]
+fn reviews_are_kept_and_found_by_event_as_in_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = told(folder.path());
+    for (n, min_interactions) in [0, 2].into_iter().enumerate() {
+        let config = PrepareConfig {
+            min_interactions,
+            reviews: true,
+            ..PrepareConfig::default()
+        };
+        let path = |way: &str| folder.path().join(format!("store-{n}-{way}"));
+        prepare(&source, &config, &path("memory")).unwrap();
+        prepare_within(0, &source, &config, &path("disk")).unwrap();
+        assert_same(&path("memory"), &path("disk"));
+
+        let store = PreparedStore::open(&path("disk")).unwrap();
+        let dataset = store.dataset().unwrap();
+        let kept = store.review_texts(&dataset).unwrap().unwrap();
+        let read = source.review_texts(&dataset, &config.read).unwrap();
+        assert_eq!((kept.n_texts(), kept.len()), (read.n_texts(), read.len()));
+        assert_eq!(kept.n_texts(), 4 - n, "rare things are left out");
+        for (user, history) in dataset.histories.iter().enumerate() {
+            let events = history.events.slice(..);
+            for at in 0..events.len() {
+                let review = read.get(user, at).unwrap();
+                assert_eq!(kept.get(user, at).unwrap(), review);
+                let number = events.text(at);
+                let by_number = (number > 0).then(|| kept.review(number).unwrap());
+                assert_eq!(by_number, review);
+            }
+        }
+        // A run that leaves out more takes what was written along.
+        let fewer = dataset.with_min_interactions(2);
+        let ada = fewer.user("ada").unwrap();
+        let kept = store.review_texts(&fewer).unwrap().unwrap();
+        assert_eq!(fewer.histories[ada].events.len(), 2);
+        let review = kept.get(ada, 0).unwrap().unwrap();
+        assert_eq!((&*review.text, &*review.summary), ("bad", "So so"));
+        assert_eq!(kept.get(ada, 1).unwrap(), None);
+    }
+    let without = folder.path().join("without");
+    let store = prepare(&source, &PrepareConfig::default(), &without).unwrap();
+    let dataset = store.dataset().unwrap();
+    assert!(store.review_texts(&dataset).unwrap().is_none());
+    assert!(!without.join("reviews.arrow").exists());
+}
+
+#[test]
+fn texts_that_cannot_be_are_found_before_a_store_is_sealed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let texts = |values: &[&str]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let seal = |numbers: &[u32]| {
+        foreign(path);
+        let columns = vec![("text", texts(&["a", "b"])), ("summary", texts(&["", ""]))];
+        write(path, "reviews.arrow", &[columns]);
+        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        fs::write(path.join("events.texts"), bytes).unwrap();
+        PreparedStore::seal(path, "theirs", false).map_err(|error| error.to_string())
+    };
+    let store = seal(&[2, 0, 1, 2]).unwrap();
+    let dataset = store.dataset().unwrap();
+    let kept = store.review_texts(&dataset).unwrap().unwrap();
+    assert_eq!(kept.get(0, 0).unwrap().unwrap().text, "b");
+    assert_eq!(kept.get(1, 0).unwrap().unwrap().text, "b");
+    fs::remove_file(path.join("data.lock")).unwrap();
+
+    let refused = |numbers: &[u32], expected: &str| {
+        let error = seal(numbers).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    };
+    refused(&[2, 0, 3, 2], "a text beyond the 2 that there are");
+    refused(&[2, 0, 1], "it has 3 rows for 4 events");
+    fs::remove_file(path.join("events.texts")).unwrap();
+    let error = PreparedStore::seal(path, "theirs", false).unwrap_err();
+    assert!(error.to_string().contains("no events.texts"), "{error}");
+}
+
+#[test]
+fn a_store_of_the_version_before_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let source = untidy(folder.path());
+    prepare(&source, &PrepareConfig::default(), &path).unwrap();
+    let lock = fs::read_to_string(path.join("data.lock")).unwrap();
+    let reviews = ",\n    \"reviews\": false";
+    assert!(lock.contains(reviews), "{lock}");
+    let lock = lock
+        .replace("\"version\": 3", "\"version\": 2")
+        .replace(reviews, "");
+    fs::write(path.join("data.lock"), lock).unwrap();
+    let store = PreparedStore::open(&path).unwrap();
+    assert!(store.dataset().unwrap() == source.load(&ReadOptions::default()).unwrap());
+}
+
 #[test]
 fn candidates_are_kept_for_every_target_and_for_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
@@ -219,9 +327,9 @@ fn a_store_that_is_not_what_its_lock_says_is_refused() {
     let lock = fs::read_to_string(path.join("data.lock")).unwrap();
     for (from, to, expected) in [
         (
-            "\"version\": 2",
+            "\"version\": 3",
             "\"version\": 1",
-            "its version is 1, and this program reads 2",
+            "its version is 1, and this program reads 2 to 3",
         ),
         ("\"name\"", "\"nmae\"", "unknown field `nmae`"),
         (

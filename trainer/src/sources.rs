@@ -1,5 +1,6 @@
 //! From the names in a run file to data and models on this machine.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -144,10 +145,13 @@ pub fn language_model(
 /// Where vectors are kept in the cache and in prepared stores.
 const TEXT_VECTORS: &str = "text-vectors";
 
+/// Whose they are in a store.
+const ENCODERS: &str = "encoders.json";
+
 /// The same data with the vectors of texts, of all items' and of what people wrote, where a modality
 /// of the run reads them. The text encoder is what `text_encoder.model` names: a known name, a folder, or `owner/name` on the
 /// hub; vectors are kept in the folder `text-vectors` of the cache. `given` is as for [`dataset`];
-/// the vectors of a prepared store need not be computed.
+/// the vectors of a prepared store need not be computed, nor the encoder be at hand for them.
 ///
 /// # Errors
 ///
@@ -161,11 +165,12 @@ pub fn with_texts(
     device: &Device,
     monitor: &mut dyn Monitor,
 ) -> Result<Prepared, Error> {
-    let Some(reader) = text_reader(config, store, device)? else {
+    let Some(text_encoder) = &config.text_encoder else {
         return Ok(prepared);
     };
     let path = path_of(&config.data, given, store)?;
-    let reader = reader.with_store(&path.join(TEXT_VECTORS));
+    let kept = path.join(TEXT_VECTORS);
+    let reader = text_reader(&text_encoder.model, &kept, store, device)?.with_store(&kept);
     let kinds = config.text_modalities();
     let descriptions = match kinds.contains(&ModalityKind::DescriptionText) {
         true => descriptions(&config.data, &path, &prepared.dataset.catalogue)?,
@@ -192,15 +197,17 @@ pub fn keep_texts(
     device: &Device,
     monitor: &mut dyn Monitor,
 ) -> Result<(), Error> {
-    let Some(reader) = text_reader(config, store, device)? else {
+    let Some(text_encoder) = &config.text_encoder else {
         return Ok(());
     };
+    let kept = path.join(TEXT_VECTORS);
+    let reader = text_reader(&text_encoder.model, &kept, store, device)?;
     let prepared = PreparedStore::open(path)?;
     for kind in config.text_modalities() {
         if kind == ModalityKind::ReviewText {
             let reviews = reviews_of(&prepared, path, &prepared.dataset()?)?;
             let vectors = map_reviews(&reader, &reviews, monitor)?;
-            reader.keep_mapped(&vectors, &path.join(TEXT_VECTORS))?;
+            reader.keep_mapped(&vectors, &kept)?;
             continue;
         }
         let descriptions;
@@ -216,23 +223,40 @@ pub fn keep_texts(
         };
         if texts.iter().any(|text| !text.is_empty()) {
             reader.read(kind.texts(), &texts, monitor)?;
-            reader.keep(&texts, &path.join(TEXT_VECTORS))?;
+            reader.keep(&texts, &kept)?;
         }
     }
-    Ok(())
+    let mut encoders = encoders_of(&kept);
+    encoders.insert(text_encoder.model.clone(), reader.fingerprint().into());
+    let text = serde_json::to_vec_pretty(&encoders).expect("texts by texts");
+    std::fs::create_dir_all(&kept).map_err(Error::io("create", &kept))?;
+    let path = kept.join(ENCODERS);
+    std::fs::write(&path, text).map_err(Error::io("write", path))
 }
 
+/// Fingerprints of the text encoders whose vectors are in a folder, by their names in run files.
+fn encoders_of(kept: &Path) -> BTreeMap<String, String> {
+    let text = std::fs::read(kept.join(ENCODERS)).unwrap_or_default();
+    let mut encoders: BTreeMap<String, String> = serde_json::from_slice(&text).unwrap_or_default();
+    encoders.retain(|_, fingerprint| fingerprint.len() == 64 && fingerprint.is_ascii());
+    encoders
+}
+
+/// The text encoder of this name; where it would have to be fetched and is in `kept`, the vectors
+/// there.
 fn text_reader(
-    config: &RunConfig,
+    name: &str,
+    kept: &Path,
     store: &AssetStore,
     device: &Device,
-) -> Result<Option<TextReader>, Error> {
-    let Some(text_encoder) = &config.text_encoder else {
-        return Ok(None);
-    };
-    let model = model_path(&text_encoder.model, store)?;
+) -> Result<TextReader, Error> {
     let cache = store.cache_dir().join(TEXT_VECTORS);
-    TextReader::new(&model, &cache, device).map(Some)
+    let at_hand = AssetStore::new(store.cache_dir()).offline(true);
+    match (model_path(name, &at_hand), encoders_of(kept).remove(name)) {
+        (Ok(model), _) => TextReader::new(&model, &cache, device),
+        (Err(_), Some(fingerprint)) => TextReader::of_kept(fingerprint, &cache, device),
+        (Err(_), None) => TextReader::new(&model_path(name, store)?, &cache, device),
+    }
 }
 
 /// What the data at a path say of each item of a catalogue; items that came later have nothing.

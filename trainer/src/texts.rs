@@ -35,7 +35,8 @@ const TENSOR: &str = "vectors";
 /// A text encoder and what it has read already.
 #[derive(Debug)]
 pub struct TextReader {
-    model: PathBuf,
+    /// None where all that is known of the encoder is what it has read.
+    model: Option<PathBuf>,
     fingerprint: String,
     cache: PathBuf,
     /// Of a prepared store, whose vectors are read and not written.
@@ -64,10 +65,27 @@ impl TextReader {
     /// If the encoder's files or the cache cannot be read.
     pub fn new(model: &Path, cache: &Path, device: &Device) -> Result<Self, Error> {
         let fingerprint = text_encoder::fingerprint(model)?;
+        let reader = Self::of_kept(fingerprint, cache, device)?;
+        Ok(Self {
+            model: Some(model.to_path_buf()),
+            ..reader
+        })
+    }
+
+    /// A reader of vectors alone, by the fingerprint of an encoder that is not at hand.
+    ///
+    /// # Errors
+    ///
+    /// If the cache cannot be made.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is no fingerprint.
+    pub fn of_kept(fingerprint: String, cache: &Path, device: &Device) -> Result<Self, Error> {
         let cache = cache.join(&fingerprint[..16]);
         fs::create_dir_all(&cache).map_err(Error::io("create", &cache))?;
         Ok(Self {
-            model: model.to_path_buf(),
+            model: None,
             fingerprint,
             cache,
             store: None,
@@ -80,6 +98,11 @@ impl TextReader {
     pub fn with_store(mut self, folder: &Path) -> Self {
         self.store = Some(folder.join(&self.fingerprint[..16]));
         self
+    }
+
+    /// The fingerprint of the encoder.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Put the vectors of texts that were read into a folder, for whoever has no encoder at hand.
@@ -218,7 +241,11 @@ impl TextReader {
         let encoder = match self.encoder.get() {
             Some(encoder) => encoder,
             None => {
-                let encoder = TextEncoder::load(&self.model, &self.device)?;
+                let model = self.model.as_ref().ok_or_else(|| {
+                    let expected = "one that is at hand: the store has no vectors of some texts";
+                    Error::value("text_encoder.model", "the store's", expected)
+                })?;
+                let encoder = TextEncoder::load(model, &self.device)?;
                 self.encoder.get_or_init(|| encoder)
             }
         };
@@ -250,6 +277,15 @@ impl MappedVectors {
         self.chunks[0].width
     }
 
+    /// One of them.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such row.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = f32> {
+        self.chunks[row / CHUNK].row(row % CHUNK)
+    }
+
     /// Some of them as a table of a modality: rows of zeros for padding and unknown, then theirs.
     ///
     /// # Shapes
@@ -263,9 +299,7 @@ impl MappedVectors {
         let (n_special, width) = (crate::EventBatcher::first_item(), self.width());
         let mut values = Vec::with_capacity((n_special + rows.len()) * width);
         values.resize(n_special * width, 0.0);
-        for row in rows {
-            values.extend(self.chunks[row / CHUNK].row(row % CHUNK));
-        }
+        rows.iter().for_each(|&row| values.extend(self.row(row)));
         Tensor::from_data(
             TensorData::new(values, [n_special + rows.len(), width]),
             device,

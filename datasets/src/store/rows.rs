@@ -74,8 +74,11 @@ impl RowsWriter {
     }
 }
 
-/// What is read as it is in a file: any bytes are some, none of them is padding, and they are
-/// aligned wherever a page begins.
+/// What is read as it is in a file.
+///
+/// # Safety
+///
+/// Any bytes are one of these, none of them is padding, and it is aligned wherever a page begins.
 #[expect(
     unsafe_code,
     reason = "what the compiler cannot check, a type promises"

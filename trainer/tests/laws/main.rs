@@ -7,6 +7,7 @@ mod evaluation;
 mod export;
 mod loops;
 mod resume;
+mod review_text;
 mod reviews;
 mod run_folder;
 mod stores;

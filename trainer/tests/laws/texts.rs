@@ -13,11 +13,11 @@ use trainer::{Monitor, Prepared, RunConfig, RunFolder, Session, Silent, pretrain
 use crate::toy;
 
 /// The tiny BERT of the text encoder's own tests.
-fn tiny_bert() -> PathBuf {
+pub(crate) fn tiny_bert() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../text-encoder/tests/fixtures/tiny-bert")
 }
 
-fn reader(model: &Path, cache: &Path) -> TextReader {
+pub(crate) fn reader(model: &Path, cache: &Path) -> TextReader {
     TextReader::new(model, cache, &Device::flex()).unwrap()
 }
 
@@ -40,7 +40,7 @@ fn prepared(config: &RunConfig, cache: &Path) -> Prepared {
 
 /// Notes how many texts were read when, and how many had been before.
 #[derive(Default)]
-struct Counts(Vec<usize>);
+pub(crate) struct Counts(pub(crate) Vec<usize>);
 
 impl Monitor for Counts {
     fn begin(&mut self, _stage: &str, done: usize, _total: usize) {
