@@ -10,6 +10,8 @@ use std::path::Path;
 
 use datasets::generator::{FileKind, Generator, GeneratorConfig, table_config};
 use datasets::reviews::ReviewTexts;
+#[cfg(feature = "store")]
+use datasets::store::{PrepareConfig, PreparedStore, prepare};
 use datasets::tables::{CatalogueConfig, CategoryColumn, TableConfig, TimeColumn, TimeUnit};
 use datasets::{Catalogue, Error, Finding, Item, ReadOptions, Source, load, load_with, tables};
 use rand::rngs::StdRng;
@@ -387,10 +389,35 @@ fn a_page_that_claims_to_be_huge_is_refused_before_room_is_made_for_it() {
 
 /// Another program's, that is: one of ours whose files differ is refused by its lock.
 #[cfg(feature = "store")]
+fn survive_as_store(name: &str, source: &Source, config: &PrepareConfig, files: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    prepare(source, config, &path).unwrap();
+    let read = |file: &&str| fs::read(path.join(file)).unwrap();
+    let bytes: Vec<Vec<u8>> = files.iter().map(read).collect();
+    let files: Vec<(&str, &[u8])> = files
+        .iter()
+        .copied()
+        .zip(bytes.iter().map(Vec::as_slice))
+        .collect();
+    survive(name, &files, |path, _| {
+        let store = PreparedStore::seal(path, "theirs", false)?;
+        let dataset = store.dataset()?;
+        for event in dataset.histories.iter().flat_map(|history| &history.events) {
+            dataset.catalogue.display_title(event.item);
+        }
+        if let Some(texts) = store.review_texts(&dataset)? {
+            for (user, history) in dataset.histories.iter().enumerate() {
+                (0..history.events.len()).try_for_each(|event| texts.get(user, event).map(drop))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+#[cfg(feature = "store")]
 #[test]
 fn stores() {
-    use datasets::store::{PrepareConfig, PreparedStore, prepare};
-
     let size = GeneratorConfig {
         users: 3,
         items: 20,
@@ -402,34 +429,46 @@ fn stores() {
     let folder = tempfile::tempdir().unwrap();
     let generator = Generator::new(&size).unwrap();
     generator.write(FileKind::Movielens, folder.path()).unwrap();
-    let path = folder.path().join("store");
-    let source = Source::Path(folder.path().into());
     let config = PrepareConfig {
         descriptions: true,
         ..PrepareConfig::default()
     };
-    prepare(&source, &config, &path).unwrap();
-    let tables = [
-        "events",
-        "users",
-        "items",
-        "genres",
-        "ratings",
-        "descriptions",
+    let files = [
+        "events.arrow",
+        "users.arrow",
+        "items.arrow",
+        "genres.arrow",
+        "ratings.arrow",
+        "descriptions.arrow",
     ];
-    let tables = tables.map(|table| {
-        let name = format!("{table}.arrow");
-        let bytes = fs::read(path.join(&name)).unwrap();
-        (name, bytes)
-    });
-    let files: Vec<(&str, &[u8])> = tables.iter().map(|(n, b)| (n.as_str(), &b[..])).collect();
-    survive("store", &files, |path, _| {
-        let dataset = PreparedStore::seal(path, "theirs", false)?.dataset()?;
-        for event in dataset.histories.iter().flat_map(|history| &history.events) {
-            dataset.catalogue.display_title(event.item);
-        }
-        Ok(())
-    });
+    survive_as_store(
+        "store",
+        &Source::Path(folder.path().into()),
+        &config,
+        &files,
+    );
+}
+
+#[cfg(feature = "store")]
+#[test]
+fn stores_of_reviews() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("X_5.json"), REVIEWS).unwrap();
+    let config = PrepareConfig {
+        reviews: true,
+        ..PrepareConfig::default()
+    };
+    let files = [
+        "events.arrow",
+        "users.arrow",
+        "items.arrow",
+        "genres.arrow",
+        "ratings.arrow",
+        "reviews.arrow",
+        "events.texts",
+    ];
+    let source = Source::Path(folder.path().into());
+    survive_as_store("store of reviews", &source, &config, &files);
 }
 
 #[test]
