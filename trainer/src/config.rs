@@ -1352,6 +1352,11 @@ mod tests {
                 Some("x"),
                 "0.5: expected 0 for `title-text`",
             ),
+            (
+                &[("item", 1.0), ("review-text", 1.0)],
+                Some("x"),
+                "1: expected 0 for `review-text`",
+            ),
         ] {
             let message = read(modalities, model).unwrap_err().to_string();
             assert!(message.contains(expected), "{modalities:?}: {message}");
