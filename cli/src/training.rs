@@ -27,7 +27,7 @@ pub(crate) fn pretrain(workplace: &Workplace, args: &TrainingArgs) -> anyhow::Re
     output::note(&format!("{}\n", prepared.dataset.stats()));
     let has_window = prepared
         .split()
-        .windows(config.data.history_len, config.data.stride.max(1))
+        .windows(config.pretraining_history_len(), config.data.stride.max(1))
         .next()
         .is_some();
     anyhow::ensure!(

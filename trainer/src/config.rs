@@ -179,6 +179,15 @@ pub struct ObjectiveConfig {
     /// The other rows neither decay nor move on by their momentum. May be left out: false.
     #[serde(default)]
     pub sparse_rows: bool,
+    /// Events of a training window, where they are not `data.history_len`: an encoder learns more
+    /// from longer histories than are asked about afterwards. May be left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_len: Option<usize>,
+    /// Devices that every batch is spread over, as `--backend` names them: each computes its part's
+    /// gradient with a replica of the encoder, in place of `workers`. Optimizer and validation stay
+    /// on the run's own device. May be left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
 }
 
 /// The language model.
@@ -511,6 +520,11 @@ impl RunConfig {
         self.dual_encoder.as_ref().ok_or_else(missing)
     }
 
+    /// Events of a pretraining window.
+    pub fn pretraining_history_len(&self) -> usize {
+        self.objective.history_len.unwrap_or(self.data.history_len)
+    }
+
     /// Whether the run is about the encoder alone: it has no section of the language model.
     pub fn is_encoder_only(&self) -> bool {
         self.llm.is_none()
@@ -529,10 +543,12 @@ impl RunConfig {
         };
         at_least("data.history_len", self.data.history_len, 1)?;
         at_least("objective.workers", self.objective.workers, 1)?;
+        let in_training = self.pretraining_history_len();
+        at_least("objective.history_len", in_training, 1)?;
         at_least(
             "encoder.max_length",
             self.encoder.max_length,
-            self.data.history_len,
+            self.data.history_len.max(in_training),
         )?;
         at_least("evaluation.batch_size", self.evaluation.batch_size, 1)?;
         at_least("evaluation.beam_width", self.evaluation.beam_width, 10)?;
@@ -818,9 +834,9 @@ impl RunConfig {
         if !matches!(self.objective.item_loss, ItemLoss::InBatchSoftmax { .. }) {
             return Err(Self::not_in_batch());
         }
-        let is_whole = self.objective.workers == 1;
+        let is_whole = self.objective.workers == 1 && self.objective.devices.is_empty();
         let whole = "1 with a [dual_encoder], whose negatives are those of the whole batch";
-        expect(is_whole, "objective.workers", "several", whole)?;
+        expect(is_whole, "objective.workers", "several workers or devices", whole)?;
         let slides = self.data.stride > 0;
         let sliding = "at least 1 with a [dual_encoder], which predicts the last event of a window";
         expect(slides, "data.stride", "0", sliding)?;
@@ -1027,7 +1043,7 @@ mod tests {
         for (patch, expected) in [
             (
                 "objective.workers=2",
-                "`objective.workers` = several: expected 1",
+                "`objective.workers` = several workers or devices: expected 1",
             ),
             ("data.stride=0", "`data.stride` = 0: expected at least 1"),
             (
@@ -1189,6 +1205,14 @@ mod tests {
             (
                 "data.history_len=0",
                 "`data.history_len` = 0: expected at least 1",
+            ),
+            (
+                "objective.history_len=0",
+                "`objective.history_len` = 0: expected at least 1",
+            ),
+            (
+                "objective.history_len=1000",
+                "`encoder.max_length` = ",
             ),
             (
                 "objective.workers=0",

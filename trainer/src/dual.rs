@@ -64,7 +64,12 @@ impl<'a> InBatch<'a> {
             split,
             log_q: log_q.then(sampler),
             device: device.clone().autodiff(),
-            windows: Windows::sliding(&split, config.data.history_len, stride, config.seed),
+            windows: Windows::sliding(
+                &split,
+                config.pretraining_history_len(),
+                stride,
+                config.seed,
+            ),
             validation_users: sample(&users, config.pretraining.validation_users, config.seed),
             batch_size: config.pretraining.batch_size,
             ranking: RankingConfig::of_run(config, 0),

@@ -150,6 +150,9 @@ pub enum Error {
         /// The item's id.
         id: String,
     },
+    /// A device of `objective.devices` that is not there.
+    #[error("`objective.devices`")]
+    Device(#[from] crate::backend::DeviceError),
     /// The data.
     #[error(transparent)]
     Data(#[from] datasets::Error),

@@ -9,6 +9,7 @@ use user_encoder::{
     Draws, ItemRows, NegativeSampler, NextEventObjective, PackedEvents, UserEncoder, seed_dropout,
 };
 
+use crate::backend;
 use crate::lazy_adamw::SparseTable;
 use crate::prepared::sample;
 use crate::ranking::{RankItems, RankingConfig, validation_ndcg};
@@ -21,7 +22,7 @@ use crate::{Error, ObjectiveConfig, Prepared, RunConfig, TrainingConfig};
 ///
 /// # Errors
 ///
-/// As [`train`](crate::train()).
+/// As [`train`](crate::train()), or if one of `objective.devices` is not there.
 pub fn pretrain(
     prepared: &Prepared,
     config: &RunConfig,
@@ -30,7 +31,7 @@ pub fn pretrain(
 ) -> Result<(UserEncoder, Outcome), Error> {
     device.seed(config.seed);
     let encoder = prepared.new_encoder(&device.clone().autodiff());
-    let mut objective = NextEvent::new(prepared, config, device);
+    let mut objective = NextEvent::new(prepared, config, device)?;
     let stage = Stage {
         name: "pretraining",
         config: config.pretraining.clone(),
@@ -52,7 +53,8 @@ struct NextEvent<'a> {
     device: Device,
     windows: Windows,
     workers: Workers,
-    n_workers: usize,
+    /// Where each part of a batch is computed.
+    devices: Vec<Device>,
     /// The item table, where a step reads some of its rows alone.
     sparse: Option<SparseTable>,
     validation_users: Vec<usize>,
@@ -62,7 +64,7 @@ struct NextEvent<'a> {
 }
 
 impl<'a> NextEvent<'a> {
-    fn new(prepared: &'a Prepared, config: &RunConfig, device: &Device) -> Self {
+    fn new(prepared: &'a Prepared, config: &RunConfig, device: &Device) -> Result<Self, Error> {
         let split = prepared.split();
         let users: Vec<usize> = split.validation_users().collect();
         let TrainingConfig {
@@ -76,8 +78,19 @@ impl<'a> NextEvent<'a> {
             popularity,
             workers,
             sparse_rows,
-        } = config.objective;
-        Self {
+            history_len: _,
+            devices,
+        } = config.objective.clone();
+        let own = device.clone().autodiff();
+        let devices = match devices.is_empty() {
+            true => vec![own.clone(); workers],
+            false => devices
+                .iter()
+                .map(|name| Ok(backend::device(name)?.autodiff()))
+                .collect::<Result<_, Error>>()?,
+        };
+        let history_len = config.pretraining_history_len();
+        Ok(Self {
             prepared,
             split,
             objective: NextEventObjective {
@@ -85,19 +98,19 @@ impl<'a> NextEvent<'a> {
                 item: item_loss,
                 sampler: NegativeSampler::by_popularity(&counts(prepared), popularity),
             },
-            device: device.clone().autodiff(),
+            device: own,
             windows: match config.data.stride {
-                0 => Windows::drawn(&split, config.data.history_len, config.seed),
-                stride => Windows::sliding(&split, config.data.history_len, stride, config.seed),
+                0 => Windows::drawn(&split, history_len, config.seed),
+                stride => Windows::sliding(&split, history_len, stride, config.seed),
             },
-            workers: Workers::new(workers),
-            n_workers: workers,
+            workers: Workers::new(devices.len()),
+            devices,
             sparse: sparse_rows.then(|| SparseTable::new(ITEM_TABLE)),
             validation_users: sample(&users, validation_users, config.seed),
             batch_size,
             ranking: RankingConfig::of_run(config, 0),
             seed: config.seed,
-        }
+        })
     }
 
     /// Histories of one step, inputs and target together: every position predicts the event
@@ -114,14 +127,15 @@ impl<'a> NextEvent<'a> {
         windows.into_iter().map(events).collect()
     }
 
-    /// Histories packed for each worker, about as many events for each, with what is drawn for them.
+    /// Histories packed for each device, about as many events for each, with what is drawn for them.
     /// Each is weighted by what part of the predicted events of each modality it has.
     fn parts(&self, histories: Vec<EventSlice<'_>>) -> Vec<(PackedEvents, Draws)> {
-        let parts = even_parts(histories, self.n_workers).into_iter();
+        let parts = even_parts(histories, self.devices.len()).into_iter();
         let parts = parts.filter(|histories| !histories.is_empty());
         let mut parts: Vec<_> = parts
-            .map(|histories| {
-                let events = self.prepared.batcher.pack(&histories, &self.device);
+            .zip(&self.devices)
+            .map(|(histories, device)| {
+                let events = self.prepared.batcher.pack(&histories, device);
                 let draws = self.objective.draw(&events);
                 (events, draws)
             })
@@ -148,10 +162,11 @@ impl Objective<UserEncoder> for NextEvent<'_> {
         self.objective.loss(encoder, &events).total
     }
 
-    /// Side by side where there are workers, and over the rows of the item table that are read
+    /// Side by side where there are workers or devices, and over the rows of the item table that are read
     /// where these alone are to be trained.
     fn gradients(&mut self, encoder: &UserEncoder, step: usize) -> (f32, GradientsParams) {
-        if self.n_workers == 1 && self.sparse.is_none() {
+        let is_alone = self.devices.iter().all(|device| *device == self.device);
+        if self.devices.len() == 1 && is_alone && self.sparse.is_none() {
             return backward(self.loss(encoder, step), encoder);
         }
         let histories = self.histories(step);
@@ -161,11 +176,12 @@ impl Objective<UserEncoder> for NextEvent<'_> {
             table.set_read(rows.ids());
             rows
         });
+        let own = &self.device.clone().without_autodiff();
         let parts = parts.into_iter().enumerate().collect();
         let parts = self.workers.map(parts, |(at, (mut events, mut draws))| {
             // Leaves of its own: parts that share a graph would wait for each other at every
             // operation. (`fork` makes them too, and leaves a node behind for each parameter.)
-            let mut encoder = encoder.valid();
+            let mut encoder = encoder.valid().to_device(&events.device().without_autodiff());
             if let Some(rows) = &rows {
                 encoder = encoder.over_rows(rows);
                 (events, draws) = (events.over_rows(rows), draws.over_rows(rows));
@@ -173,7 +189,8 @@ impl Objective<UserEncoder> for NextEvent<'_> {
             let encoder = encoder.train();
             seed_dropout(mix(mix(self.seed, step as u64), at as u64));
             let loss = self.objective.loss_of(&encoder, &events, &draws);
-            backward(loss.total, &encoder)
+            let (value, grads) = backward(loss.total, &encoder);
+            (value, grads.to_device(own, &encoder))
         });
         let value = parts.iter().map(|(value, _)| value).sum();
         let grads = parts.into_iter().map(|(_, grads)| grads).collect();
@@ -289,7 +306,7 @@ mod tests {
         let device = Device::flex().autodiff();
         device.seed(3);
         let encoder = prepared.new_encoder(&device);
-        let mut objective = NextEvent::new(&prepared, &config, &device);
+        let mut objective = NextEvent::new(&prepared, &config, &device).unwrap();
         let (value, grads) = objective.gradients(&encoder, 1);
         let mut all = AllGradients {
             grads,
@@ -313,7 +330,13 @@ mod tests {
         for patches in [&[][..], &masked] {
             let of = |workers: &str| gradients_of(&[patches, &[workers]].concat());
             let (whole, expected) = of("objective.workers=1");
-            for workers in ["objective.workers=2", "objective.workers=3"] {
+            let several = [
+                "objective.workers=2",
+                "objective.workers=3",
+                "objective.devices=[\"flex\"]",
+                "objective.devices=[\"flex\", \"flex\"]",
+            ];
+            for workers in several {
                 let (value, grads) = of(workers);
                 assert!((value - whole).abs() < 1e-5);
                 assert_eq!(grads.len(), expected.len());
@@ -384,11 +407,11 @@ mod tests {
             let length = random.random_range(1..9);
             let stride = random.random_range(1..4);
             let config = toy::config(&[
-                &format!("data.history_len={length}"),
+                &format!("objective.history_len={length}"),
                 &format!("data.stride={stride}"),
             ]);
             let prepared = Prepared::new(dataset, &config).unwrap();
-            let mut objective = NextEvent::new(&prepared, &config, &Device::flex());
+            let mut objective = NextEvent::new(&prepared, &config, &Device::flex()).unwrap();
             for window in (0..40).flat_map(|step| objective.windows.batch(step, 3)) {
                 let n = prepared.dataset.histories[window.user].events.len();
                 assert!(window.end - window.start <= length);

@@ -337,8 +337,11 @@ fn binary_cross_entropy(
             hits.reshape(of_events).narrow(0, 0, n),
         )
     };
-    let others = log_sigmoid(-others).mask_fill(hits, 0.0);
-    -(log_sigmoid(target) * power + others.sum_dim(1)).mean() / (1 + negatives) as f64
+    // From here scores count: with none of them, target and negatives pull equally hard. Else all
+    // items would first have to move down together, along a direction that they then share.
+    let level = (power / negatives as f64).ln();
+    let others = log_sigmoid(-(others + level)).mask_fill(hits, 0.0);
+    -(log_sigmoid(target + level) * power + others.sum_dim(1)).mean() / (1 + negatives) as f64
 }
 
 /// Cross-entropy of each row's own target against those of other rows, but for the same item.
