@@ -836,7 +836,12 @@ impl RunConfig {
         }
         let is_whole = self.objective.workers == 1 && self.objective.devices.is_empty();
         let whole = "1 with a [dual_encoder], whose negatives are those of the whole batch";
-        expect(is_whole, "objective.workers", "several workers or devices", whole)?;
+        expect(
+            is_whole,
+            "objective.workers",
+            "several workers or devices",
+            whole,
+        )?;
         let slides = self.data.stride > 0;
         let sliding = "at least 1 with a [dual_encoder], which predicts the last event of a window";
         expect(slides, "data.stride", "0", sliding)?;
@@ -1210,10 +1215,7 @@ mod tests {
                 "objective.history_len=0",
                 "`objective.history_len` = 0: expected at least 1",
             ),
-            (
-                "objective.history_len=1000",
-                "`encoder.max_length` = ",
-            ),
+            ("objective.history_len=1000", "`encoder.max_length` = "),
             (
                 "objective.workers=0",
                 "`objective.workers` = 0: expected at least 1",

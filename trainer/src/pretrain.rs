@@ -181,7 +181,9 @@ impl Objective<UserEncoder> for NextEvent<'_> {
         let parts = self.workers.map(parts, |(at, (mut events, mut draws))| {
             // Leaves of its own: parts that share a graph would wait for each other at every
             // operation. (`fork` makes them too, and leaves a node behind for each parameter.)
-            let mut encoder = encoder.valid().to_device(&events.device().without_autodiff());
+            let mut encoder = encoder
+                .valid()
+                .to_device(&events.device().without_autodiff());
             if let Some(rows) = &rows {
                 encoder = encoder.over_rows(rows);
                 (events, draws) = (events.over_rows(rows), draws.over_rows(rows));

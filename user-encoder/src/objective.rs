@@ -38,7 +38,10 @@ pub enum ItemLoss {
         log_q: bool,
     },
     /// Binary cross-entropy of target against sampled items: with one negative SASRec's own loss;
-    /// with many and a calibration that of [gSASRec](https://arxiv.org/abs/2308.07192).
+    /// with many and a calibration that of [gSASRec](https://arxiv.org/abs/2308.07192), but that
+    /// scores count from `ln(power of the positive / negatives)`, where the two sides are in balance.
+    /// Ranks are the same; without, an encoder whose item table is input and output stays at item
+    /// counts (`docs/LOG.md`).
     BinaryCrossEntropy {
         /// Items drawn: for each event its own, up to 8; more are shared by 64 events.
         negatives: usize,
@@ -760,17 +763,24 @@ mod tests {
         }
     }
 
+    /// The loss where all scores are 0, so that each is at the level from which they count; one in
+    /// `n_items` draws hits the target and counts nothing.
+    fn untrained(negatives: usize, power: f32, n_items: f32) -> f32 {
+        let n = negatives as f32;
+        let (positive, negative) = ((1.0 + n / power).ln(), (1.0 + power / n).ln());
+        (power * positive + n * (1.0 - 1.0 / n_items) * negative) / (1.0 + n)
+    }
+
     #[test]
-    fn an_untrained_binary_cross_entropy_is_ln_2_however_many_are_drawn() {
+    fn an_untrained_binary_cross_entropy_is_in_balance_however_many_are_drawn() {
+        assert!((untrained(1, 1.0, f32::INFINITY) - 2_f32.ln()).abs() < 1e-6);
         for negatives in [1, 8, 64] {
             let item = ItemLoss::BinaryCrossEntropy {
                 negatives,
                 calibration: 0.0,
             };
             let loss = mean_item_loss(item, &NegativeSampler::by_popularity(&[1; 11], 0.0));
-            // A draw that hits the target counts nothing: 1 in 11.
-            let expected =
-                2_f32.ln() * (1.0 + negatives as f32 * 10.0 / 11.0) / (1.0 + negatives as f32);
+            let expected = untrained(negatives, 1.0, 11.0);
             assert!(
                 (loss - expected).abs() < 0.02,
                 "{negatives}: {loss} {expected}"
@@ -781,14 +791,14 @@ mod tests {
     #[test]
     fn calibration_weakens_the_positive_as_gsasrec_says() {
         // rate 64/12, t = 1: power = rate; t = 0: power = 1.
-        let loss = |calibration| {
+        for (calibration, power) in [(0.0, 1.0), (1.0, 64.0 / 12.0)] {
             let item = ItemLoss::BinaryCrossEntropy {
                 negatives: 64,
                 calibration,
             };
-            mean_item_loss(item, &NegativeSampler::uniform(13))
-        };
-        let expected = 2_f32.ln() * (64.0 / 12.0 - 1.0) / 65.0;
-        assert!((loss(1.0) - loss(0.0) - expected).abs() < 5e-3);
+            let loss = mean_item_loss(item, &NegativeSampler::uniform(13));
+            let expected = untrained(64, power, 13.0);
+            assert!((loss - expected).abs() < 5e-3, "{loss} {expected}");
+        }
     }
 }
