@@ -245,17 +245,30 @@ pub struct TuningConfig {
     pub answers: usize,
     /// Weight of the pretrained encoder's own next-item distribution against the true next items.
     pub teacher_weight: f32,
+    /// Answers per history that are drawn from that distribution, in the place of the true next
+    /// items: what is taught is then taught where the model will look for the best. May be left out:
+    /// 0, the true ones.
+    #[serde(default)]
+    pub teacher_answers: usize,
     /// Share of the steps that teach the favourite genre instead of the next item.
     pub genre_share: f64,
     /// The gates' learning rate, as a multiple of the others'.
     pub gate_rate: f64,
     /// The encoder's learning rate, as a multiple of the others'.
     pub encoder_rate: f64,
+    /// Whether the encoder's own dropout stays on while the language model learns to read it. May be
+    /// left out: true.
+    #[serde(default = "yes")]
+    pub encoder_dropout: bool,
     /// Steps, in place of `training.steps`, where every step computes the whole language model:
     /// under `full` and `lora`, with a soft prompt, or with cross-attention from block 0.
     pub whole_model_steps: usize,
     /// The loop.
     pub training: TrainingConfig,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The encoder that tuning begins with.
@@ -676,6 +689,10 @@ impl RunConfig {
             let tuning = self.language()?.tuning;
             at_least("tuning.answers", tuning.answers, 1)?;
             from_0_to_1("tuning.teacher_weight", f64::from(tuning.teacher_weight))?;
+            if tuning.teacher_answers > 0 && tuning.teacher_weight == 0.0 {
+                let expected = "above 0 with `tuning.teacher_answers`";
+                return Err(Error::value("tuning.teacher_weight", 0, expected));
+            }
             from_0_to_1("tuning.genre_share", tuning.genre_share)?;
             positive("tuning.gate_rate", tuning.gate_rate)?;
             positive("tuning.encoder_rate", tuning.encoder_rate)?;
@@ -1320,6 +1337,12 @@ mod tests {
             let message = error(&toml(), &[patch]);
             assert!(message.contains(expected), "{patch}: {message}");
         }
+        let untaught = ["tuning.teacher_weight=0", "tuning.teacher_answers=1"];
+        let message = error(&toml(), &untaught);
+        assert!(
+            message.contains("above 0 with `tuning.teacher_answers`"),
+            "{message}"
+        );
         let other = "encoder.modalities=[{ name = \"item\", vocab_size = 0, d_embedding = 3, weight = 1.0 }, \
                      { name = \"price\", vocab_size = 0, d_embedding = 3, weight = 1.0 }]";
         let message = error(&toml(), &[other]);

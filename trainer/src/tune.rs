@@ -7,6 +7,9 @@ use burn::tensor::{Device, Tensor};
 use datasets::{Event, EventSlice, Split, Window};
 use llm::ranking::{BeamConfig, Normalisation, Ranked, beam_search};
 use llm_fusion::{AnswerLoss, AnswerTargets, TextTargets, Trunk, UserLlm, UserReader};
+use rand::distr::Distribution;
+use rand::distr::weighted::WeightedIndex;
+use rand::{SeedableRng, rngs::StdRng};
 use user_encoder::UserEncoder;
 
 use crate::prepared::sample;
@@ -14,7 +17,7 @@ use crate::pretrain::item_scores;
 use crate::ranking::left_out;
 use crate::review_writing::ReviewWriting;
 use crate::tasks::{Task, Tasks};
-use crate::train::{Objective, Outcome, Session, Stage, train};
+use crate::train::{Objective, Outcome, Session, Stage, mix, train};
 use crate::windows::Windows;
 use crate::{Error, Prepared, RunConfig, TuningConfig};
 
@@ -27,7 +30,7 @@ use crate::{Error, Prepared, RunConfig, TuningConfig};
 ///
 /// As [`train`](crate::train()); or if the run is about the encoder alone.
 pub fn tune(
-    model: UserLlm,
+    mut model: UserLlm,
     tasks: &Tasks,
     prepared: &Prepared,
     config: &RunConfig,
@@ -37,6 +40,9 @@ pub fn tune(
     let device = model.device();
     device.seed(config.seed);
     let teacher = model.encoder.valid();
+    if !tuning.encoder_dropout {
+        model.encoder = model.encoder.without_dropout();
+    }
     let model = tuning.strategy.apply(model, &tuning.lora);
     let mut objective = Answering::new(&model, teacher, tasks, prepared, config, tuning)?;
     let mut training = tuning.training.clone();
@@ -236,19 +242,29 @@ impl<'a> Answering<'a> {
             .iter()
             .map(|window| split.train(window.user).slice(window.start..window.end))
             .collect();
-        let answers = windows
-            .iter()
-            .map(|window| {
-                let following = &split.train(window.user)[window.end..];
-                let following = &following[..following.len().min(self.tuning.answers)];
-                following.iter().map(|event| event.item as usize).collect()
-            })
-            .collect();
         let teacher = if self.tuning.teacher_weight > 0.0 {
             let plain = self.device.clone().without_autodiff();
             item_scores(self.prepared, &self.teacher, &histories, &plain)
         } else {
             Vec::new()
+        };
+        let answers = match self.tuning.teacher_answers {
+            0 => {
+                let following = |window: &Window| {
+                    let following = split.train(window.user)[window.end..].iter();
+                    let following = following.take(self.tuning.answers);
+                    following.map(|event| event.item as usize).collect()
+                };
+                windows.iter().map(following).collect()
+            }
+            n => {
+                let mut random = StdRng::seed_from_u64(mix(self.config.seed, step as u64));
+                let drawn = |scores: &Vec<f32>| {
+                    let weighted = WeightedIndex::new(scores).expect("probabilities");
+                    weighted.sample_iter(&mut random).take(n).collect()
+                };
+                teacher.iter().map(drawn).collect()
+            }
         };
         let task = &self.tasks.next_item;
         let targets = AnswerTargets {

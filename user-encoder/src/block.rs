@@ -108,7 +108,7 @@ pub struct EncoderBlock {
     attention: SelfAttention,
     norm_feed_forward: Norm,
     feed_forward: FeedForward,
-    dropout: Dropout,
+    pub(crate) dropout: Dropout,
 }
 
 /// The figures of a block.

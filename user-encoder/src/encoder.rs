@@ -215,6 +215,15 @@ pub struct UserEncoder {
 }
 
 impl UserEncoder {
+    /// The same without dropout, for whoever learns to read it.
+    pub fn without_dropout(mut self) -> Self {
+        self.dropout = Dropout::new(0.0);
+        for block in &mut self.blocks {
+            block.dropout = Dropout::new(0.0);
+        }
+        self
+    }
+
     /// Hidden states of all slots: BOS and the events, or the events of each history and the mask.
     ///
     /// # Shapes
