@@ -40,8 +40,7 @@ fn main() -> anyhow::Result<()> {
     run.save_encoder(&encoder)?;
 
     // The contenders that need no fusion.
-    let model = &config.language()?.llm.model;
-    let language_model = sources::language_model(model, &setup.store, device)?;
+    let language_model = sources::language_model(config.language()?.llm, &setup.store, device)?;
     run.describe(config, &prepared, Some(&language_model))?;
     let llm = &language_model.model;
     let tasks = Tasks::new(&prepared, config, &language_model.tokenizer)?;

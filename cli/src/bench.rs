@@ -15,8 +15,7 @@ pub(crate) fn run(workplace: &Workplace, args: &BenchArgs) -> anyhow::Result<End
         anyhow::bail!("nothing is tuned here; `user-llm tune` does it");
     };
     let Tuned { config, folder, .. } = tuned;
-    let name = &config.language()?.llm.model;
-    let llm = sources::language_model(name, &workplace.store, &device)?;
+    let llm = sources::language_model(config.language()?.llm, &workplace.store, &device)?;
     let model = folder.load_user_llm(&config, &run.prepared, llm.model, &llm.sha256)?;
     let sizes = Sizes::new(&config, &llm.config, &model)?;
     let events = args.events.unwrap_or(config.data.history_len);

@@ -114,8 +114,7 @@ fn by_user_llm<'a>(
         )
     })?;
     let (config, prepared) = (&tuned.config, &run.prepared);
-    let name = &config.language()?.llm.model;
-    let llm = sources::language_model(name, &workplace.store, device)?;
+    let llm = sources::language_model(config.language()?.llm, &workplace.store, device)?;
     let model = tuned
         .folder
         .load_user_llm(config, prepared, llm.model, &llm.sha256)?;

@@ -47,7 +47,7 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
     if let Ok(language) = config.language()
         && (!args.no_text || !tuned.is_empty())
     {
-        let llm = sources::language_model(&language.llm.model, &workplace.store, &device)?;
+        let llm = sources::language_model(language.llm, &workplace.store, &device)?;
         let data = args.run.data.as_deref();
         let asked = tasks(workplace, config, prepared, data, &llm.tokenizer)?;
         if let Some(task) = &asked.reviews {

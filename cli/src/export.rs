@@ -15,8 +15,7 @@ pub(crate) fn run(workplace: &Workplace, args: &ExportArgs) -> anyhow::Result<En
         format!("{path} has no tuned model to export; `user-llm tune --run {path}` makes one")
     })?;
     let device = workplace.device()?;
-    let name = &tuned.config.language()?.llm.model;
-    let llm = sources::language_model(name, &workplace.store, &device)?;
+    let llm = sources::language_model(tuned.config.language()?.llm, &workplace.store, &device)?;
     let out = &args.out;
     let exported = trainer::export(&tuned.folder, &tuned.config, &run.prepared, llm, out)?;
     output::print(&format!(

@@ -26,7 +26,7 @@ pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<
         format!("{path} has no tuned model; `user-llm tune --run {path}` makes one")
     })?;
     let (config, prepared) = (&tuned.config, &run.prepared);
-    let llm = sources::language_model(&config.language()?.llm.model, &workplace.store, &device)?;
+    let llm = sources::language_model(config.language()?.llm, &workplace.store, &device)?;
     let tokenizer = llm.tokenizer;
     let model = tuned
         .folder

@@ -97,7 +97,7 @@ fn with_user_llm(
     answer: impl FnOnce(&dyn Recommend) -> anyhow::Result<Ended>,
 ) -> anyhow::Result<Ended> {
     let (config, prepared) = (&tuned.config, &run.prepared);
-    let llm = sources::language_model(&config.language()?.llm.model, &workplace.store, device)?;
+    let llm = sources::language_model(config.language()?.llm, &workplace.store, device)?;
     let tasks = Tasks::new(prepared, config, &llm.tokenizer)?;
     let model = tuned
         .folder

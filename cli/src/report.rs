@@ -45,7 +45,7 @@ fn people(workplace: &Workplace, args: &ReportArgs, path: &Path) -> anyhow::Resu
     let mut answered = baselines(&run, &device)?;
     let (config, prepared, tuned) = (&run.config, &run.prepared, run.tuned()?);
     if let (Ok(language), false) = (config.language(), tuned.is_empty()) {
-        let llm = sources::language_model(&language.llm.model, &workplace.store, &device)?;
+        let llm = sources::language_model(language.llm, &workplace.store, &device)?;
         let mut monitor = workplace.terminal();
         for Tuned { config, folder, .. } in tuned {
             let own = RunConfig {

@@ -116,9 +116,8 @@ pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<End
             prepared.new_encoder(&device)
         }
     };
-    let name = &language.llm.model;
-    let language_model = sources::language_model(name, &workplace.store, &device)
-        .with_context(|| format!("the language model {name:?} of this run"))?;
+    let language_model = sources::language_model(language.llm, &workplace.store, &device)
+        .with_context(|| format!("the language model {:?} of this run", language.llm.model))?;
     folder.describe(&config, &prepared, Some(&language_model))?;
     let data = args.data.as_deref();
     let tasks = tasks(

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Error, LanguageModel,
-    load::{hugging_face, only, weights},
+    load::{LoadedModel, hugging_face, only, weights},
     save::{unwritable, write_json},
 };
 
@@ -81,6 +81,22 @@ pub fn load_adapter(folder: &Path, model: LanguageModel) -> Result<LanguageModel
         missing,
         unused: result.unused,
         refused,
+    })
+}
+
+/// A loaded model with the adapters of a PEFT folder merged into it. Its hash is that of the weight
+/// files of both, joined by `+`.
+///
+/// # Errors
+///
+/// As [`load_adapter`].
+pub fn merge_adapter(folder: &Path, loaded: LoadedModel) -> Result<LoadedModel, Error> {
+    let model = load_adapter(folder, loaded.model)?.materialize();
+    let adapter = weights::sha256(&[folder.join(WEIGHTS)])?;
+    Ok(LoadedModel {
+        model,
+        sha256: format!("{}+{adapter}", loaded.sha256),
+        ..loaded
     })
 }
 

@@ -11,7 +11,7 @@ use burn::{
 use common::{TINY, distance, expected, fixture, tiny, tokens};
 use llm::{
     LanguageModel, LanguageModelConfig,
-    adapter::{load_adapter, save_adapter},
+    adapter::{load_adapter, merge_adapter, save_adapter},
     load::load,
     save::save_hugging_face,
 };
@@ -52,6 +52,18 @@ fn adapters_by_peft_give_its_logits_attached_and_merged() {
     assert!(merged < 1e-4, "{merged}");
     let without = distance(logits(&tiny("tiny-llama").model, &ids), peft);
     assert!(without > 0.1, "the adapters do nothing: {without}");
+}
+
+#[test]
+fn a_model_merged_with_adapters_is_another_by_its_hash() {
+    let Adapted { ids, .. } = by_peft();
+    let base = tiny("tiny-llama");
+    let hash = base.sha256.clone();
+    let merged = merge_adapter(&fixture("tiny-llama-lora"), base).unwrap();
+    let rest = merged.sha256.strip_prefix(&hash).unwrap();
+    assert!(rest.len() == 65 && rest.starts_with('+'), "{rest}");
+    let far = distance(logits(&merged.model, &ids), logits(&adapted(), &ids));
+    assert!(far < 1e-4, "{far}");
 }
 
 #[test]

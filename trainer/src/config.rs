@@ -1,6 +1,6 @@
 //! One run, one file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use datasets::tables::TableConfig;
 use datasets::{Dataset, ReadOptions, SplitConfig};
@@ -20,8 +20,9 @@ use crate::Error;
 /// Every key has to be in the file (a default cannot drift under an old experiment), and a key
 /// that does not exist is refused with its path. Keys that came later may be left out, and then mean
 /// what was done before there was a choice: `data.min_history`, `data.read`, `data.split`,
-/// `tuning.encoder`, `prompts.text_events`, `objective.sparse_rows`. The sections of the language model (`llm`,
-/// `fusion`, `tuning`, `prompts`, and `perceiver` if wanted) may be left out together: the run then
+/// `llm.adapter`, `tuning.encoder`, `tuning.encoder_dropout`, `tuning.teacher_answers`,
+/// `prompts.text_events`, `objective.sparse_rows`, `objective.history_len`, `objective.devices`. The
+/// sections of the language model (`llm`, `fusion`, `tuning`, `prompts`, and `perceiver` if wanted) may be left out together: the run then
 /// is about the encoder alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunConfig {
@@ -195,6 +196,9 @@ pub struct ObjectiveConfig {
 pub struct LlmConfig {
     /// A known model's name, a `.gguf` file, a Hugging Face folder, or a name on the hub.
     pub model: String,
+    /// A PEFT folder of LoRA adapters, merged into the model before anything else. May be left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
 }
 
 /// The text encoder, which does not train.

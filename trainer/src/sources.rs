@@ -12,7 +12,7 @@ use llm::load::LoadedModel;
 
 use crate::prepared::map_reviews;
 use crate::texts::TextReader;
-use crate::{DataConfig, Error, ModalityKind, Monitor, Prepared, RunConfig};
+use crate::{DataConfig, Error, LlmConfig, ModalityKind, Monitor, Prepared, RunConfig};
 
 /// The dataset that `data.dataset` names: a known name, fetched if need be, or a path. `given` is
 /// a folder or zip that holds it already, or a prepared store. With `data.tables` the folder holds
@@ -129,17 +129,21 @@ pub fn dataset_path(name: &str, store: &AssetStore) -> Result<PathBuf, Error> {
 }
 
 /// The language model that `llm.model` names: a known name, a `.gguf` file, a Hugging Face folder,
-/// or `owner/name` on the hub.
+/// or `owner/name` on the hub; with the adapters of `llm.adapter` merged into it.
 ///
 /// # Errors
 ///
-/// If it is none of them, cannot be fetched, or cannot be read.
+/// If it is none of them, cannot be fetched, or cannot be read, or if the adapters do not fit.
 pub fn language_model(
-    name: &str,
+    config: &LlmConfig,
     store: &AssetStore,
     device: &Device,
 ) -> Result<LoadedModel, Error> {
-    Ok(llm::load::load(&model_path(name, store)?, device)?)
+    let loaded = llm::load::load(&model_path(&config.model, store)?, device)?;
+    match &config.adapter {
+        Some(folder) => Ok(llm::adapter::merge_adapter(folder, loaded)?),
+        None => Ok(loaded),
+    }
 }
 
 /// Where vectors are kept in the cache and in prepared stores.
