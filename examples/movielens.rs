@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
         .logging(&mut log);
     let (encoder, outcome) = pretrain(&prepared, config, device, session)?;
     support::stop_if(outcome.is_interrupted);
-    run.save_encoder(&encoder)?;
+    run.save_encoder(encoder.clone())?;
 
     // The contenders that need no fusion.
     let language_model = sources::language_model(config.language()?.llm, &setup.store, device)?;

@@ -20,7 +20,7 @@ use user_llm::llm_fusion::{
 };
 use user_llm::perceiver::PerceiverResamplerConfig;
 use user_llm::trainer::backend::{self, DeviceError};
-use user_llm::user_encoder::{EventBatch, ModalityConfig, UserEncoderConfig};
+use user_llm::user_encoder::{EventBatch, HistoryEncoder, ModalityConfig, UserEncoderConfig};
 
 /// How far a figure may be from flex's.
 const TOLERANCE: f32 = 1e-3;
@@ -224,8 +224,11 @@ impl Figures {
         };
 
         let trie_loss = loss(model, Normalisation::Trie);
+        let HistoryEncoder::NextEvent(encoder) = &model.encoder else {
+            panic!("it was made with an encoder of events");
+        };
         let losses = [
-            model.encoder.next_event_loss(&histories).total,
+            encoder.next_event_loss(&histories).total,
             trie_loss.clone(),
             loss(model, Normalisation::Vocabulary),
         ]

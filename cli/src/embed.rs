@@ -90,7 +90,7 @@ fn by_encoder<'a>(
 ) -> anyhow::Result<Embed<'a>> {
     ensure!(
         run.config.dual_encoder.is_none(),
-        "a dual encoder embeds histories, not events: `user_embeddings` of the library gives them"
+        "a dual encoder embeds histories, not events: `--what user-embeddings` gives what a tuned model reads of them"
     );
     let encoder = run.folder.load_encoder(&run.prepared, device)?;
     let batcher = &run.prepared.batcher;

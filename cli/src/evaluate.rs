@@ -10,6 +10,7 @@ use trainer::{
     EncoderInit, LanguageSections, Prepared, RunConfig, Tasks, efficiency, plots, report,
     review_writing, sources,
 };
+use user_encoder::HistoryEncoder;
 
 use crate::arguments::EvaluateArgs;
 use crate::runs::{Run, Tuned, tasks};
@@ -187,13 +188,11 @@ pub(crate) fn baselines(run: &Run, device: &Device) -> anyhow::Result<Vec<Answer
     } = run;
     Ok(vec![
         evaluate::popularity(prepared, config),
-        match &config.dual_encoder {
-            Some(dual) => {
-                let encoder = folder.load_dual_encoder(dual, prepared, device)?;
+        match folder.load_history_encoder(config, prepared, device)? {
+            HistoryEncoder::Dual(encoder) => {
                 evaluate::dual_encoder(prepared, config, &encoder, device)
             }
-            None => {
-                let encoder = folder.load_encoder(prepared, device)?;
+            HistoryEncoder::NextEvent(encoder) => {
                 evaluate::encoder(prepared, config, &encoder, device)
             }
         },

@@ -82,7 +82,7 @@ pub(crate) fn run(workplace: &Workplace, args: &RecommendArgs) -> anyhow::Result
         }),
         None => {
             let encoder = run.encoder(&device)?;
-            let recommender = EncoderRecommender::new(&run.prepared, &*encoder, &device);
+            let recommender = EncoderRecommender::new(&run.prepared, &encoder, &device);
             answer("encoder", &recommender)
         }
     }

@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 use burn::tensor::Device;
 use datasets::History;
 use llm::Tokenizer;
-use trainer::ranking::RankItems;
 use trainer::{Prepared, RunConfig, RunFolder, Tasks, sources};
+use user_encoder::HistoryEncoder;
 
 use crate::arguments::{RunArgs, TrainingArgs};
 use crate::config::{QUICK, QUICK_NAME};
@@ -123,12 +123,9 @@ impl Run {
     }
 
     /// The pretrained encoder, of whichever kind, to rank items by.
-    pub(crate) fn encoder(&self, device: &Device) -> anyhow::Result<Box<dyn RankItems>> {
-        let (folder, prepared) = (&self.folder, &self.prepared);
-        Ok(match &self.config.dual_encoder {
-            Some(dual) => Box::new(folder.load_dual_encoder(dual, prepared, device)?),
-            None => Box::new(folder.load_encoder(prepared, device)?),
-        })
+    pub(crate) fn encoder(&self, device: &Device) -> anyhow::Result<HistoryEncoder> {
+        let (folder, config) = (&self.folder, &self.config);
+        Ok(folder.load_history_encoder(config, &self.prepared, device)?)
     }
 
     /// All tuned models, in the order of their names.

@@ -7,6 +7,7 @@ use anyhow::Context;
 use burn::module::Module;
 use llm_fusion::UserLlmConfig;
 use trainer::{Checkpoints, EncoderInit, Outcome, RunFolder, Session, sources};
+use user_encoder::HistoryEncoder;
 
 use crate::arguments::{Fusion, Strategy, TrainingArgs, TuneArgs};
 use crate::runs::{Run, open, resolve, tasks};
@@ -43,14 +44,14 @@ pub(crate) fn pretrain(workplace: &Workplace, args: &TrainingArgs) -> anyhow::Re
                 |session: Session<'_>| trainer::pretrain_dual(&prepared, &config, &device, session);
             let (encoder, outcome) =
                 follow(workplace, &folder, &checkpoints, "pretraining", train)?;
-            keep(&folder, &encoder, outcome)?
+            keep(&folder, encoder, outcome)?
         }
         None => {
             let train =
                 |session: Session<'_>| trainer::pretrain(&prepared, &config, &device, session);
             let (encoder, outcome) =
                 follow(workplace, &folder, &checkpoints, "pretraining", train)?;
-            keep(&folder, &encoder, outcome)?
+            keep(&folder, encoder, outcome)?
         }
     };
     if outcome.is_interrupted {
@@ -66,7 +67,11 @@ pub(crate) fn pretrain(workplace: &Workplace, args: &TrainingArgs) -> anyhow::Re
 }
 
 /// Keep an encoder that is done.
-fn keep(folder: &RunFolder, encoder: &impl Module, outcome: Outcome) -> anyhow::Result<Outcome> {
+fn keep(
+    folder: &RunFolder,
+    encoder: impl Into<HistoryEncoder>,
+    outcome: Outcome,
+) -> anyhow::Result<Outcome> {
     if !outcome.is_interrupted {
         folder.save_encoder(encoder)?;
     }
@@ -110,10 +115,10 @@ pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<End
     } = open(workplace, config, &path, args.data.as_deref())?;
     let language = config.language()?;
     let encoder = match language.tuning.encoder {
-        EncoderInit::Pretrained => folder.load_encoder(&prepared, &device)?,
+        EncoderInit::Pretrained => folder.load_history_encoder(&config, &prepared, &device)?,
         EncoderInit::Random => {
             device.seed(config.seed);
-            prepared.new_encoder(&device)
+            prepared.new_history_encoder(&config, &device)
         }
     };
     let language_model = sources::language_model(language.llm, &workplace.store, &device)

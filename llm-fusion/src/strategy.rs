@@ -54,11 +54,13 @@ impl TuningStrategy {
             true => model.unfreeze_group(group(r"^(projector|resampler|fusion)\.")),
             false => model,
         };
-        let with_encoder = |model: UserLlm| match reads_user {
+        let with_encoder = |model: UserLlm| {
+            match reads_user {
             true => model.unfreeze_group(group(
-                r"^encoder\.(embedding|bos|mask|positions|dropout|blocks|norm)(\.|$)",
+                r"^encoder\.(NextEvent\.(embedding|bos|mask|positions|blocks|norm)|Dual\.(modalities|positions|sequences|fusion|queries|blocks|norm))(\.|$)",
             )),
             false => model,
+        }
         };
         match self {
             Self::Full => {

@@ -7,7 +7,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use llm::{AttentionPlan, LanguageModel, LayerCache};
 use perceiver::{PerceiverResampler, PerceiverResamplerConfig};
 use serde::{Deserialize, Serialize};
-use user_encoder::{EventBatch, UserEncoder};
+use user_encoder::{EventBatch, HistoryEncoder};
 
 use crate::cross_attention::GatedCrossAttention;
 use crate::projector::Projector;
@@ -135,7 +135,7 @@ pub struct UserLlm {
     /// Reads the prompt.
     pub llm: LanguageModel,
     /// Reads the history.
-    pub encoder: UserEncoder,
+    pub encoder: HistoryEncoder,
     /// Compresses what the encoder gives.
     pub resampler: Option<PerceiverResampler>,
     /// Brings it to the language model's side.
@@ -156,7 +156,8 @@ impl UserLlmConfig {
     ///
     /// Panics if the Perceiver's width is not the encoder's, or if cross-attention would be in no
     /// block.
-    pub fn init(&self, llm: LanguageModel, encoder: UserEncoder) -> UserLlm {
+    pub fn init(&self, llm: LanguageModel, encoder: impl Into<HistoryEncoder>) -> UserLlm {
+        let encoder = encoder.into();
         let device = llm.device();
         let n_blocks = llm.blocks.len();
         let d_encoder = encoder.d_model();
@@ -218,15 +219,16 @@ impl UserLlm {
     /// - output: `[batch, n_latents + n_recent, d_user]`, the latest event first behind the
     ///   latents, and no more of them than the longest history has; or `[batch, length, d_user]` without a Perceiver
     pub fn read_user(&self, history: &EventBatch) -> UserEmbeddings {
-        let event_embeddings = self.encoder.event_embeddings(history);
-        let mask_pad = history.mask_pad();
+        let (read, lengths) = self.encoder.embeddings(history);
+        let [_, n_read, _] = read.dims();
+        let mask_pad = mask_after(&lengths, n_read, &read.device());
         match &self.resampler {
             Some(resampler) => {
                 // No more than somebody has: one person's embeddings then have no padding.
-                let longest = history.lengths.iter().copied().max().unwrap_or(0);
+                let longest = lengths.iter().copied().max().unwrap_or(0);
                 let n_recent = self.n_recent.min(longest);
-                let (recent, lengths) = latest(&event_embeddings, &history.lengths, n_recent);
-                let latents = resampler.forward(event_embeddings, mask_pad);
+                let (recent, lengths) = latest(&read, &lengths, n_recent);
+                let latents = resampler.forward(read, mask_pad);
                 let n_latents = resampler.n_latents();
                 let embeddings = match recent {
                     Some(recent) => Tensor::cat(vec![latents, recent], 1),
@@ -241,11 +243,24 @@ impl UserLlm {
                 }
             }
             None => UserEmbeddings {
-                embeddings: self.projector.forward(event_embeddings),
+                embeddings: self.projector.forward(read),
                 mask_pad,
-                lengths: history.lengths.clone(),
+                lengths,
             },
         }
+    }
+
+    /// What the Perceiver makes of histories; `None` without one.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[batch, n_latents, d_encoder]`
+    pub fn latents(&self, history: &EventBatch) -> Option<Tensor<3>> {
+        let resampler = self.resampler.as_ref()?;
+        let (read, lengths) = self.encoder.embeddings(history);
+        let [_, n_read, _] = read.dims();
+        let mask_pad = mask_after(&lengths, n_read, &read.device());
+        Some(resampler.forward(read, mask_pad))
     }
 
     /// Logits of every next token of whole sequences. Without a user, the plain language model's.
@@ -463,7 +478,7 @@ mod tests {
         assert_eq!(short.embeddings.dims(), [1, 6, 128]);
         assert!(short.mask_pad.is_none(), "one person is never padded");
 
-        let events = model.encoder.event_embeddings(&history);
+        let (events, _) = model.encoder.embeddings(&history);
         for (row, slot, event) in [(0, 5, 2), (0, 6, 1), (1, 5, 0)] {
             let event = events.clone().slice([row..row + 1, event..event + 1]);
             let expected = model.projector.forward(event).into_data();

@@ -846,9 +846,6 @@ impl RunConfig {
             true => Ok(()),
             false => Err(Error::value(key, found, expected)),
         };
-        let is_alone = self.is_encoder_only();
-        let alone = "no section of a language model, which cannot read a dual encoder yet";
-        expect(is_alone, "dual_encoder", "a section", alone)?;
         let is_next = self.objective.task == EncoderTask::NextEvent;
         let next = "`next-event` with a [dual_encoder]";
         expect(is_next, "objective.task", "masked", next)?;

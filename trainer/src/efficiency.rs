@@ -75,13 +75,17 @@ impl Sizes {
     ///
     /// # Errors
     ///
-    /// If the run is about the encoder alone.
+    /// If the run is about the encoder alone, or has a dual encoder, whose towers are not counted.
     pub fn new(
         config: &RunConfig,
         llm: &LanguageModelConfig,
         model: &UserLlm,
     ) -> Result<Self, Error> {
         let language = config.language()?;
+        if config.dual_encoder.is_some() {
+            let expected = "no section: costs are counted for the encoder of events";
+            return Err(Error::value("dual_encoder", "a section", expected));
+        }
         Ok(Self {
             llm: llm.clone(),
             encoder: config.encoder.clone(),

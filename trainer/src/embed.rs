@@ -93,10 +93,9 @@ pub fn by_user_llm(
     let events = latest(batcher, histories, &model.device());
     Some(match what {
         FusedEmbedding::Latents => {
-            let resampler = model.resampler.as_ref()?;
-            let read = model.encoder.event_embeddings(&events);
-            let latents = resampler.forward(read, events.mask_pad());
-            Embedded::of(latents, &vec![resampler.n_latents(); histories.len()])
+            let latents = model.latents(&events)?;
+            let [batch, n_latents, _] = latents.dims();
+            Embedded::of(latents, &vec![n_latents; batch])
         }
         FusedEmbedding::UserEmbeddings => {
             let user = model.read_user(&events);
@@ -141,6 +140,7 @@ mod tests {
     use super::*;
     use crate::toy;
     use burn::module::Module;
+    use user_encoder::HistoryEncoder;
 
     #[test]
     fn every_embedding_is_read_off_the_event_embeddings_and_no_batch_changes_it() {
@@ -153,7 +153,10 @@ mod tests {
             .iter()
             .map(|h| h.events.slice(..h.events.len() - 5))
             .collect();
-        let (encoder, batcher) = (&model.encoder, &prepared.batcher);
+        let HistoryEncoder::NextEvent(encoder) = &model.encoder else {
+            panic!("the toy has an encoder of events");
+        };
+        let batcher = &prepared.batcher;
         let embed =
             |what, histories: &[EventSlice<'_>]| by_encoder(encoder, what, batcher, histories);
 

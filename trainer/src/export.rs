@@ -115,8 +115,7 @@ impl Parts<'_> {
     fn write(&self, run: &RunFolder, folder: &Path) -> Result<Exported, Error> {
         let language = self.config.language()?;
         let mut merged = self.tuned.clone().materialize();
-        let items = &mut merged.encoder.embedding.modalities[ITEM];
-        self.prepared.add_rows(items);
+        self.prepared.add_rows(merged.encoder.modality_mut(ITEM));
 
         let llm = &self.llm;
         let language_model = folder.join(LANGUAGE_MODEL);

@@ -10,7 +10,8 @@ use datasets::{Dataset, Event, EventSlice, Split, SplitRule, TextIndex};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use user_encoder::{
-    DualEncoder, DualEncoderConfig, EventBatch, ModalityConfig, UserEncoder, UserEncoderConfig,
+    DualEncoder, DualEncoderConfig, EventBatch, HistoryEncoder, ModalityConfig, UserEncoder,
+    UserEncoderConfig,
 };
 
 use crate::texts::{MappedVectors, TextReader, TextVectors};
@@ -210,6 +211,14 @@ impl Prepared {
     /// A fresh dual encoder of this run.
     pub fn new_dual_encoder(&self, config: &DualEncoderConfig, device: &Device) -> DualEncoder {
         config.init(&self.encoder, device)
+    }
+
+    /// A fresh encoder of this run, of whichever kind it is about.
+    pub fn new_history_encoder(&self, config: &RunConfig, device: &Device) -> HistoryEncoder {
+        match &config.dual_encoder {
+            Some(dual) => self.new_dual_encoder(dual, device).into(),
+            None => self.new_encoder(device).into(),
+        }
     }
 
     /// The genre that most events of a history have; of equals, the one that came up last.

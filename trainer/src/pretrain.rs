@@ -222,7 +222,7 @@ impl Objective<UserEncoder> for NextEvent<'_> {
 /// Probability of every item of the catalogue to come next, one row per history.
 pub(crate) fn item_scores(
     prepared: &Prepared,
-    encoder: &UserEncoder,
+    encoder: &impl RankItems,
     histories: &[EventSlice<'_>],
     device: &Device,
 ) -> Vec<Vec<f32>> {

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use datasets::{Event, EventSlice, ItemIndex};
-use user_encoder::{DualEncoder, UserEncoder};
+use user_encoder::{DualEncoder, HistoryEncoder, UserEncoder};
 
 use crate::metrics::{ndcg_at, rank};
 use crate::pretrain::seen;
@@ -62,6 +62,20 @@ impl RankItems for DualEncoder {
         let labels = self.label_embeddings(&prepared.batcher.batch(&items, device));
         let users = self.user_embeddings(&prepared.latest(histories, device));
         self.scores(users, labels)
+    }
+}
+
+impl RankItems for HistoryEncoder {
+    fn item_logits(
+        &self,
+        prepared: &Prepared,
+        histories: &[EventSlice<'_>],
+        device: &Device,
+    ) -> Tensor<2> {
+        match self {
+            Self::NextEvent(encoder) => encoder.item_logits(prepared, histories, device),
+            Self::Dual(encoder) => encoder.item_logits(prepared, histories, device),
+        }
     }
 }
 

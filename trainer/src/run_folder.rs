@@ -13,7 +13,7 @@ use llm::load::LoadedModel;
 use llm_fusion::{UserLlm, UserLlmConfig, trained_parameters};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use user_encoder::{DualEncoder, DualEncoderConfig, UserEncoder};
+use user_encoder::{DualEncoder, DualEncoderConfig, HistoryEncoder, UserEncoder};
 
 use crate::added_items::ITEM;
 use crate::checkpoint::{Checkpoints, hex};
@@ -126,6 +126,10 @@ impl RunFolder {
             Some(text_encoder) => fingerprint(&(&pretraining_print, text_encoder)),
             None => pretraining_print,
         };
+        let pretraining_print = match &config.dual_encoder {
+            Some(dual) => fingerprint(&(&pretraining_print, dual)),
+            None => pretraining_print,
+        };
         Self {
             path,
             pretraining_print,
@@ -229,9 +233,13 @@ impl RunFolder {
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn save_encoder(&self, encoder: &impl Module) -> Result<(), Error> {
+    pub fn save_encoder(&self, encoder: impl Into<HistoryEncoder>) -> Result<(), Error> {
         let path = self.path.join(ENCODER);
-        let saved = encoder.save_into(&mut Self::save_to(&path));
+        let mut store = Self::save_to(&path);
+        let saved = match encoder.into() {
+            HistoryEncoder::NextEvent(encoder) => encoder.save_into(&mut store),
+            HistoryEncoder::Dual(encoder) => encoder.save_into(&mut store),
+        };
         saved.map_err(|error| Self::unwritable(&path, &error.to_string()))
     }
 
@@ -260,6 +268,23 @@ impl RunFolder {
         let mut encoder = self.load_into(prepared.new_dual_encoder(config, device))?;
         prepared.add_rows(&mut encoder.modalities[ITEM]);
         Ok(encoder)
+    }
+
+    /// The pretrained encoder, of whichever kind the run is about.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or its file does not fit the config.
+    pub fn load_history_encoder(
+        &self,
+        config: &RunConfig,
+        prepared: &Prepared,
+        device: &Device,
+    ) -> Result<HistoryEncoder, Error> {
+        Ok(match &config.dual_encoder {
+            Some(dual) => self.load_dual_encoder(dual, prepared, device)?.into(),
+            None => self.load_encoder(prepared, device)?.into(),
+        })
     }
 
     fn load_into<M: Module>(&self, mut encoder: M) -> Result<M, Error> {
@@ -346,7 +371,7 @@ impl RunFolder {
         let model = self.load_adapted(config, prepared, llm, llm_sha256)?;
         // Adapters are merged once, instead of in every forward pass.
         let mut model = model.valid().materialize();
-        prepared.add_rows(&mut model.encoder.embedding.modalities[ITEM]);
+        prepared.add_rows(model.encoder.modality_mut(ITEM));
         Ok(model)
     }
 
@@ -377,7 +402,14 @@ impl RunFolder {
             }
             _ => {}
         }
-        let encoder = self.load_into(prepared.new_encoder(&llm.device()))?;
+        // Without rows for added items: tuning knew none.
+        let encoder: HistoryEncoder = match &config.dual_encoder {
+            Some(dual) => {
+                let fresh = prepared.new_dual_encoder(dual, &llm.device());
+                self.load_into(fresh)?.into()
+            }
+            None => self.load_into(prepared.new_encoder(&llm.device()))?.into(),
+        };
         let language = config.language()?;
         let fused =
             UserLlmConfig::new(language.fusion.clone()).with_perceiver(language.perceiver.cloned());

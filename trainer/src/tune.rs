@@ -10,7 +10,7 @@ use llm_fusion::{AnswerLoss, AnswerTargets, TextTargets, Trunk, UserLlm, UserRea
 use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
 use rand::{SeedableRng, rngs::StdRng};
-use user_encoder::UserEncoder;
+use user_encoder::HistoryEncoder;
 
 use crate::prepared::sample;
 use crate::pretrain::item_scores;
@@ -127,7 +127,7 @@ struct Answering<'a> {
     tuning: &'a TuningConfig,
     tasks: &'a Tasks,
     trunks: Trunks,
-    teacher: UserEncoder,
+    teacher: HistoryEncoder,
     device: Device,
     windows: Windows,
     genre_windows: Windows,
@@ -175,7 +175,7 @@ impl<'a> Reviews<'a> {
 impl<'a> Answering<'a> {
     fn new(
         model: &UserLlm,
-        teacher: UserEncoder,
+        teacher: HistoryEncoder,
         tasks: &'a Tasks,
         prepared: &'a Prepared,
         config: &'a RunConfig,

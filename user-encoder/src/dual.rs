@@ -149,6 +149,17 @@ impl Sequence {
 }
 
 impl DualEncoder {
+    /// The same without dropout, for whoever learns to read it.
+    pub fn without_dropout(mut self) -> Self {
+        self.dropout = Dropout::new(0.0);
+        let sequences = self.sequences.iter_mut();
+        let blocks = sequences.flat_map(|sequence| &mut sequence.blocks);
+        for block in blocks.chain(&mut self.blocks) {
+            block.dropout = Dropout::new(0.0);
+        }
+        self
+    }
+
     /// The user tower: embeddings of each history, to be compared with labels or read by a language
     /// model in the place of [`event_embeddings`](crate::UserEncoder::event_embeddings).
     ///

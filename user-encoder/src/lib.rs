@@ -8,7 +8,7 @@
 //! Read in this order: [`EventBatch`] (what goes in), [`EventEmbedding`] (one vector per event),
 //! [`UserEncoder`] (the transformer), [`UserEncoder::next_event_loss`] (the objective). The same
 //! transformer is BERT4Rec's under [`AttentionKind::Bidirectional`]; the paper's other encoder is
-//! [`DualEncoder`].
+//! [`DualEncoder`], and [`HistoryEncoder`] is either, for a language model.
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
@@ -38,6 +38,7 @@ mod block;
 mod dual;
 mod embedding;
 mod encoder;
+mod history;
 mod item_rows;
 mod noise;
 mod objective;
@@ -51,6 +52,7 @@ pub use block::{EncoderBlock, FeedForward, FeedForwardKind, Norm, NormKind};
 pub use dual::{DualEncoder, DualEncoderConfig};
 pub use embedding::{EventEmbedding, FrozenModality, Modality, ModalityConfig};
 pub use encoder::{EncoderState, Positions, Similarity, UserEncoder, UserEncoderConfig};
+pub use history::HistoryEncoder;
 pub use item_rows::ItemRows;
 pub use noise::{Dropout, seed_dropout};
 pub use objective::{Draws, EncoderTask, ItemLoss, NextEventLoss, NextEventObjective};

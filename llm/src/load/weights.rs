@@ -97,7 +97,7 @@ fn position<E: Element>(data: &TensorData, is_bad: impl FnMut(&E) -> bool) -> Op
 }
 
 /// SHA-256 of some files' bytes, one after the other, in hexadecimal.
-pub(super) fn sha256(paths: &[PathBuf]) -> Result<String, Error> {
+pub(crate) fn sha256(paths: &[PathBuf]) -> Result<String, Error> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     for path in paths {

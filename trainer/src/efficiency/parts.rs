@@ -111,7 +111,7 @@ pub fn parts(
     let prompt: Vec<u32> = (0..tokens as u32).map(|at| 1 + at % 100).collect();
 
     let encoder_ms = median(runs, || {
-        let _ = model.encoder.event_embeddings(&batch).into_data();
+        let _ = model.encoder.embeddings(&batch).0.into_data();
     });
     let user_ms = median(runs, || {
         let _ = model.read_user(&batch).embeddings.into_data();

@@ -77,7 +77,7 @@ fn a_new_item_is_recommended_to_those_who_like_its_genre_and_old_scores_stay() {
     let (encoder, _) = pretrain(&prepared, &config, &device, Session::new(&mut silent)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let run = RunFolder::open(folder.path(), &config, &prepared).unwrap();
-    run.save_encoder(&encoder).unwrap();
+    run.save_encoder(encoder.clone()).unwrap();
 
     let new = vec![item(N_ITEMS, 0), item(N_ITEMS + 1, 1)];
     run.add_items(&prepared, new.clone()).unwrap();
@@ -143,7 +143,7 @@ fn a_tuned_model_recommends_the_new_item_too() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunFolder::open(folder.path(), &config, &prepared).unwrap();
     let model = toy::user_llm(&prepared, &config);
-    run.save_encoder(&model.encoder.valid()).unwrap();
+    run.save_encoder(model.encoder.valid()).unwrap();
     let tuning = config.language().unwrap().tuning;
     let model = tuning.strategy.apply(model, &tuning.lora);
     run.save_user_llm(

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use trainer::evaluate::{self, Answered};
 use trainer::{RunConfig, Session, Silent, tune};
+use user_encoder::HistoryEncoder;
 
 use crate::toy;
 
@@ -19,8 +20,11 @@ fn rows(batch_size: usize, patches: &[&str]) -> Vec<evaluate::Row> {
     let tasks = toy::tasks(&prepared, &config);
     let device = Device::flex();
     let model = toy::user_llm(&prepared, &config).valid();
+    let HistoryEncoder::NextEvent(encoder) = &model.encoder else {
+        panic!("the toy has an encoder of events");
+    };
     let answered = [
-        evaluate::encoder(&prepared, &config, &model.encoder, &device),
+        evaluate::encoder(&prepared, &config, encoder, &device),
         evaluate::text_prompt(&prepared, &config, &model.llm, &tasks, &mut Silent),
         evaluate::user_llm(&prepared, &config, &model, &tasks, &mut Silent).unwrap(),
     ];

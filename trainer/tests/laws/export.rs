@@ -28,7 +28,7 @@ fn tuned(config: &RunConfig, prepared: &Prepared, folder: &Path) -> RunFolder {
     let run = RunFolder::open(folder, config, prepared).unwrap();
     let tasks = toy::tasks(prepared, config);
     let model = toy::user_llm(prepared, config);
-    run.save_encoder(&model.encoder.valid()).unwrap();
+    run.save_encoder(model.encoder.valid()).unwrap();
     let mut silent = Silent;
     let (tuned, outcome) =
         tune(model, &tasks, prepared, config, Session::new(&mut silent)).unwrap();

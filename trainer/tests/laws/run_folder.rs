@@ -36,20 +36,23 @@ fn a_pretrained_encoder_comes_back_bit_for_bit() {
     let mut silent = Silent;
     let session = Session::new(&mut silent);
     let (encoder, _) = pretrain(&prepared, &config, &Device::flex(), session).unwrap();
-    run.save_encoder(&encoder).unwrap();
+    run.save_encoder(encoder.clone()).unwrap();
     let again = run.load_encoder(&prepared, &Device::flex()).unwrap();
     assert_eq!(toy::parameters(&encoder), toy::parameters(&again));
 }
 
 fn assert_a_tuned_model_comes_back(patches: &[&str], file: &str) {
+    assert_tuned_by_a_config_comes_back(toy::config(patches), file);
+}
+
+fn assert_tuned_by_a_config_comes_back(config: RunConfig, file: &str) {
     let _alone = toy::alone();
-    let config = toy::config(patches);
     let prepared = toy::prepared(&config);
     let tasks = toy::tasks(&prepared, &config);
     let folder = tempfile::tempdir().unwrap();
     let run = open(&folder, &config, &prepared);
     let model = toy::user_llm(&prepared, &config);
-    run.save_encoder(&model.encoder.valid()).unwrap();
+    run.save_encoder(model.encoder.valid()).unwrap();
 
     let mut silent = Silent;
     let (tuned, outcome) =
@@ -103,6 +106,13 @@ fn what_reads_text_answers_the_same_after_loading() {
     assert_a_tuned_model_comes_back(&alone, "lora-none-text-3.safetensors");
     let both = ["prompts.text_events=2"];
     assert_a_tuned_model_comes_back(&both, "enc-cross-attention-text-2.safetensors");
+}
+
+/// The paper's other encoder is a config, too.
+#[test]
+fn what_reads_a_dual_encoder_answers_the_same_after_loading() {
+    let config = toy::fused_dual(&["perceiver.n_latents=2", "fusion.n_recent=1"]);
+    assert_tuned_by_a_config_comes_back(config, "enc-cross-attention.safetensors");
 }
 
 #[test]
@@ -166,7 +176,7 @@ fn weights_of_another_shape_or_that_are_no_weights_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let run = open(&folder, &config, &prepared);
     let device = Device::flex();
-    run.save_encoder(&prepared.new_encoder(&device)).unwrap();
+    run.save_encoder(prepared.new_encoder(&device)).unwrap();
 
     let wider = toy::prepared(&toy::config(&[
         "encoder.d_model=12",

@@ -123,7 +123,7 @@ fn what_is_saved_of_a_run_that_reads_titles_gives_the_same_scores_without_their_
     // No head predicts a title's vector: two modalities have one.
     assert!(trained.contains(&"heads.1.weight") && !trained.contains(&"heads.2.weight"));
 
-    run.save_encoder(&encoder).unwrap();
+    run.save_encoder(encoder.clone()).unwrap();
     let bytes = fs::read(folder.path().join("encoder.safetensors")).unwrap();
     assert!(!String::from_utf8_lossy(&bytes).contains("vectors"));
     let history = prepared.dataset.histories[3].events.slice(..);
@@ -157,7 +157,7 @@ fn items_that_came_later_have_their_titles_read() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunFolder::open(folder.path(), &config, &prepared).unwrap();
     device.seed(4);
-    run.save_encoder(&prepared.new_encoder(&device)).unwrap();
+    run.save_encoder(prepared.new_encoder(&device)).unwrap();
     let new = |title: &str| Item {
         id: "new".into(),
         title: title.into(),

@@ -156,6 +156,15 @@ pub(crate) fn encoder_only(patches: &[&str]) -> RunConfig {
 
 /// The same people, for a dual encoder.
 pub(crate) fn dual(patches: &[&str]) -> RunConfig {
+    with_two_towers(&encoder_only(&[]), patches)
+}
+
+/// A language model that reads a dual encoder.
+pub(crate) fn fused_dual(patches: &[&str]) -> RunConfig {
+    with_two_towers(&config(&[]), patches)
+}
+
+fn with_two_towers(base: &RunConfig, patches: &[&str]) -> RunConfig {
     let patches: Vec<String> = patches.iter().map(ToString::to_string).collect();
     let own = r#"
 [dual_encoder]
@@ -163,7 +172,7 @@ labels = ["item", "genres"]
 n_fusion_layers = 1
 n_embeddings = 2
 "#;
-    let own = encoder_only(&[]).to_toml() + own;
+    let own = base.to_toml() + own;
     let first = [
         "objective.item_loss={ in-batch-softmax = { log_q = true } }",
         "objective.popularity=1.0",
@@ -235,7 +244,7 @@ pub(crate) fn language_model(device: &Device) -> LanguageModel {
 pub(crate) fn user_llm(prepared: &Prepared, config: &RunConfig) -> UserLlm {
     let device = Device::flex().autodiff();
     let llm = language_model(&device);
-    let encoder = prepared.new_encoder(&device);
+    let encoder = prepared.new_history_encoder(config, &device);
     let language = config.language().unwrap();
     let model = UserLlmConfig::new(language.fusion.clone())
         .with_perceiver(language.perceiver.cloned())
