@@ -33,7 +33,7 @@ const ADAPTERS: [&str; 8] = [
     "attention.output.weight.lora.b",
 ];
 
-/// All but `encoder.heads`, which predict events and have no part in an answer.
+/// All but `encoder.NextEvent.heads`, which predict events and have no part in an answer.
 const ENCODER: [&str; 20] = [
     "embedding.modalities.0.table.weight",
     "embedding.modalities.1.table.weight",
@@ -113,7 +113,7 @@ fn adapters() -> Vec<String> {
 }
 
 fn encoder() -> Vec<String> {
-    under(&["encoder"], &ENCODER)
+    under(&["encoder.NextEvent"], &ENCODER)
 }
 
 /// Perceiver, projector, and the cross-attention of some blocks.
