@@ -57,7 +57,7 @@ impl TuningStrategy {
         let with_encoder = |model: UserLlm| {
             match reads_user {
             true => model.unfreeze_group(group(
-                r"^encoder\.(NextEvent\.(embedding|bos|mask|positions|blocks|norm)|Dual\.(modalities|positions|sequences|fusion|queries|blocks|norm))(\.|$)",
+                r"^encoder\.(NextEvent\.(embedding|bos|mask|positions|dropout|blocks|norm)|Dual\.(modalities|positions|dropout|sequences|fusion|queries|blocks|norm))(\.|$)",
             )),
             false => model,
         }

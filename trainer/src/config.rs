@@ -1099,10 +1099,6 @@ mod tests {
                 "`objective.task` = masked: expected `next-event`",
             ),
             (
-                "llm.model=toy",
-                "`dual_encoder` = a section: expected no section",
-            ),
-            (
                 "dual_encoder.n_embedings=2",
                 "did you mean `dual_encoder.n_embeddings`?",
             ),
