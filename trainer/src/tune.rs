@@ -251,8 +251,8 @@ impl<'a> Answering<'a> {
         let answers = match self.tuning.teacher_answers {
             0 => {
                 let following = |window: &Window| {
-                    let following = split.train(window.user)[window.end..].iter();
-                    let following = following.take(self.tuning.answers);
+                    let events = split.train(window.user);
+                    let following = events[window.end..].iter().take(self.tuning.answers);
                     following.map(|event| event.item as usize).collect()
                 };
                 windows.iter().map(following).collect()
