@@ -3,10 +3,12 @@
 //! ```sh
 //! cargo run --release -p datasets --example store -- prepare ml-20m.zip films 512
 //! cargo run --release -p datasets --example store -- seal theirs
+//! cargo run --release -p datasets --example store -- rewrite theirs origin.json films
 //! ```
 //!
 //! The first reads a folder or zip of a layout that `datasets::load` knows, with at most about so
-//! many megabytes of events in memory; the second locks a store that another program wrote. Both
+//! many megabytes of events in memory; the second locks a store that another program wrote; the third
+//! writes it anew as the first would have, and what is known of it is in a file (`Origin`). All
 //! print how many people, items and events there are.
 #![expect(clippy::print_stdout, reason = "an example talks to a person")]
 
@@ -14,7 +16,7 @@ use std::error::Error;
 use std::path::Path;
 
 use datasets::Source;
-use datasets::store::{PrepareConfig, PreparedStore, prepare_within};
+use datasets::store::{Origin, PrepareConfig, PreparedStore, prepare_within, rewrite};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,7 +29,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             Path::new(store),
         )?,
         ["seal", store] => PreparedStore::seal(Path::new(store), store, false)?,
-        _ => return Err("prepare SOURCE STORE MEGABYTES, or seal STORE".into()),
+        ["rewrite", theirs, origin, store] => {
+            let origin: Origin = serde_json::from_str(&std::fs::read_to_string(origin)?)?;
+            rewrite(Path::new(theirs), origin, Path::new(store))?
+        }
+        _ => {
+            let usage = "prepare SOURCE STORE MEGABYTES, seal STORE, or rewrite STORE ORIGIN STORE";
+            return Err(usage.into());
+        }
     };
     let lock = store.lock();
     println!(

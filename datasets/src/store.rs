@@ -46,7 +46,7 @@ use crate::read::log::Times;
 use crate::reviews::ReviewTexts;
 use crate::{
     Bounds, Catalogue, Dataset, Error, Event, Events, History, ItemIndex, Leakage, NO_RATING,
-    ReadOptions, ReadReport, Source, SplitConfig, TextIndex, Window, windows,
+    ReadOptions, ReadReport, Source, Split, SplitConfig, TextIndex, Window, windows,
 };
 
 pub use candidates::CandidatesConfig;
@@ -212,7 +212,9 @@ pub fn prepare(
         inputs: dataset.sha256,
         repairs: dataset.report,
     };
-    writer.finish(header, config, source)?;
+    writer.finish(header, config, |dataset| {
+        source.review_texts(dataset, &config.read)
+    })?;
     PreparedStore::read(folder, Lock::read(folder)?)
 }
 
@@ -257,7 +259,103 @@ pub fn prepare_within(
         inputs,
         repairs,
     };
-    writer.finish(header, config, source)?;
+    writer.finish(header, config, |dataset| {
+        source.review_texts(dataset, &config.read)
+    })?;
+    PreparedStore::read(folder, Lock::read(folder)?)
+}
+
+/// What is known of tables that another program wrote, besides their rows. A key that does not exist
+/// is refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The dataset's name.
+    pub name: String,
+    /// Whether `timestamp` is the rank within the history.
+    #[serde(default)]
+    pub time_is_rank: bool,
+    /// Fingerprint of the files that were read.
+    #[serde(default)]
+    pub inputs: String,
+    /// What [`prepare`] would have been told. People have to be parted like this; filters are
+    /// believed.
+    #[serde(default)]
+    pub settings: PrepareConfig,
+    /// What was dropped, merged or repaired.
+    #[serde(default)]
+    pub repairs: ReadReport,
+}
+
+/// Check the tables that another program wrote, as [`PreparedStore::seal`] does and with its lock,
+/// and write them anew into `folder`, which must not exist or be empty. What [`prepare`] writes of the
+/// same rows is the same, byte for byte, whoever wrote the tables.
+///
+/// # Errors
+///
+/// As [`PreparedStore::seal`] and [`prepare`]; [`Error::NoStore`] if people are parted otherwise than
+/// the settings say, or if texts are absent that they ask for.
+///
+/// # Example
+///
+/// ```
+/// use datasets::Source;
+/// use datasets::store::{Origin, PrepareConfig, prepare, rewrite};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// std::fs::write(folder.join("movies.dat"), "1::Heat (1995)::Crime\n")?;
+/// std::fs::write(folder.join("ratings.dat"), "7::1::3::30\n7::1::5::10\n")?;
+/// let source = Source::Path(folder.into());
+/// let theirs = prepare(&source, &PrepareConfig::default(), &folder.join("theirs"))?;
+///
+/// let origin = Origin {
+///     name: theirs.lock().name.clone(),
+///     time_is_rank: false,
+///     inputs: theirs.lock().inputs.clone(),
+///     settings: PrepareConfig::default(),
+///     repairs: theirs.dataset()?.report,
+/// };
+/// let ours = rewrite(&folder.join("theirs"), origin, &folder.join("ours"))?;
+/// assert_eq!(ours.lock(), theirs.lock());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn rewrite(theirs: &Path, origin: Origin, folder: &Path) -> Result<PreparedStore, Error> {
+    let mut writer = StoreWriter::new(folder)?;
+    let store = PreparedStore::seal(theirs, &origin.name, origin.time_is_rank)?;
+    let settings = &origin.settings;
+    let dataset = store.dataset()?;
+    let split = Split::new(&dataset, &settings.split)?;
+    for (user, history) in dataset.histories.iter().enumerate() {
+        if split.bounds(user) != store.bounds(user) {
+            let reason = format!("user {user} is not parted as the settings say");
+            return Err(no_store(&theirs.join(USERS.file), reason));
+        }
+        writer.add(&history.user, &history.events)?;
+    }
+    let absent = |file| {
+        no_store(
+            theirs,
+            format!("it has no {file}, and the settings ask for it"),
+        )
+    };
+    let descriptions = || {
+        store
+            .descriptions()?
+            .ok_or_else(|| absent(DESCRIPTIONS.file))
+    };
+    let header = Header {
+        name: origin.name,
+        descriptions: settings.descriptions.then(descriptions).transpose()?,
+        catalogue: dataset.catalogue.clone(),
+        time_is_rank: origin.time_is_rank,
+        inputs: origin.inputs,
+        repairs: origin.repairs,
+    };
+    writer.finish(header, settings, |_| {
+        let texts = store.review_texts(&dataset)?;
+        texts.ok_or_else(|| absent(REVIEWS.file))
+    })?;
     PreparedStore::read(folder, Lock::read(folder)?)
 }
 

@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use arrow_array::builder::{Int32Builder, ListBuilder};
 use arrow_array::{ArrayRef, Float32Array, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow_ipc::reader::FileReader;
 use arrow_ipc::writer::FileWriter;
 use datasets::generator::{FileKind, Generator, GeneratorConfig, table_config};
-use datasets::store::{CandidatesConfig, PrepareConfig, PreparedStore, prepare, prepare_within};
+use datasets::store::{
+    CandidatesConfig, Origin, PrepareConfig, PreparedStore, prepare, prepare_within, rewrite,
+};
 use datasets::{Cut, Dataset, Error, ReadOptions, Repeats, Source, Split, SplitConfig};
 
 fn generated(folder: &Path, kind: FileKind) -> Source {
@@ -480,6 +483,68 @@ fn a_store_of_another_program_is_sealed_and_read() {
     assert_eq!(store.report().unwrap(), None);
     assert_eq!(store.dataset().unwrap().stats().interactions, 4);
     assert!(!format!("{store:?}").contains("ada"), "{store:?}");
+}
+
+#[test]
+fn tables_of_another_program_become_the_store_that_prepare_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = generated(&folder.path().join("films"), FileKind::Movielens);
+    for (n, config) in configs(2).into_iter().enumerate() {
+        let path = |name: &str| folder.path().join(format!("{name}-{n}"));
+        let store = prepare(&source, &config, &path("ours")).unwrap();
+        // In smaller batches, and without what no other program writes.
+        fs::create_dir(path("theirs")).unwrap();
+        for name in ["events", "users", "items", "genres", "ratings"] {
+            let name = format!("{name}.arrow");
+            let file = File::open(path("ours").join(&name)).unwrap();
+            let reader = FileReader::try_new(file, None).unwrap();
+            let file = File::create(path("theirs").join(&name)).unwrap();
+            let mut writer = FileWriter::try_new(file, &reader.schema()).unwrap();
+            for batch in reader {
+                let batch = batch.unwrap();
+                for at in (0..batch.num_rows()).step_by(50) {
+                    let n_rows = 50.min(batch.num_rows() - at);
+                    writer.write(&batch.slice(at, n_rows)).unwrap();
+                }
+            }
+            writer.finish().unwrap();
+        }
+        let lock = store.lock();
+        let origin = Origin {
+            name: lock.name.clone(),
+            time_is_rank: false,
+            inputs: lock.inputs.clone(),
+            settings: config,
+            repairs: store.report().unwrap().unwrap().repairs,
+        };
+        let with = |split: SplitConfig, to: &str| {
+            let mut origin = origin.clone();
+            origin.settings.split = split;
+            rewrite(&path("theirs"), origin, &path(to))
+        };
+        let other = match origin.settings.split {
+            SplitConfig::LeaveOneOut => SplitConfig::ByUser {
+                validation: 0.5,
+                test: 0.5,
+                seed: 1,
+            },
+            _ => SplitConfig::LeaveOneOut,
+        };
+        let error = with(other, "wrong").unwrap_err().to_string();
+        assert!(
+            error.contains("is not parted as the settings say"),
+            "{error}"
+        );
+        assert!(!path("wrong").exists());
+
+        with(origin.settings.split.clone(), "anew").unwrap();
+        let files = fs::read_dir(path("ours")).unwrap();
+        for name in files.map(|file| file.unwrap().file_name()) {
+            let [ours, anew] =
+                ["ours", "anew"].map(|store| fs::read(path(store).join(&name)).unwrap());
+            assert!(ours == anew, "{n}: {name:?}");
+        }
+    }
 }
 
 #[test]

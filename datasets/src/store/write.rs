@@ -25,7 +25,7 @@ use crate::reviews::{Review, ReviewTexts};
 use crate::splits::{HistorySource, Rule, Visit};
 use crate::{
     Bounds, Catalogue, Dataset, Error, Event, History, Item, ItemIndex, Leakage, NO_RATING,
-    ReadReport, Source, TextIndex,
+    ReadReport, TextIndex,
 };
 
 /// Rows of a batch.
@@ -202,12 +202,13 @@ impl StoreWriter {
         Ok((core, catalogue))
     }
 
-    /// Part the histories, write what remains to be written, and give the store its name.
+    /// Part the histories, write what remains to be written, and give the store its name. Where
+    /// reviews are kept, they are asked for when all events are there.
     pub(crate) fn finish(
         self,
         header: Header,
         config: &PrepareConfig,
-        source: &Source,
+        reviews: impl FnOnce(&Dataset) -> Result<ReviewTexts, Error>,
     ) -> Result<(), Error> {
         if self.users.is_empty() {
             let reason = "nobody is left in it (lower min_interactions or min_history)";
@@ -224,8 +225,7 @@ impl StoreWriter {
             (ROWS, written.rows.clone()),
         ]);
         if config.reviews {
-            let dataset = written.dataset(&header);
-            let texts = source.review_texts(&dataset, &config.read)?;
+            let texts = reviews(&written.dataset(&header))?;
             files.insert(REVIEWS.file, write_reviews(&path, &texts)?);
             files.insert(TEXTS, write_text_numbers(&path, &texts)?);
         }
