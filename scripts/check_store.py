@@ -19,18 +19,9 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pyarrow.feather as feather
+from store_schema import SCHEMA
 
 ROOT = Path(__file__).parent.parent
-SCHEMA = {  # docs/store.md
-    "events": pa.schema([("user", pa.int32()), ("item", pa.int32()), ("rating", pa.float32()), ("timestamp", pa.int64())]),
-    "users": pa.schema([
-        ("id", pa.utf8()), ("first_event", pa.int64()), ("n_events", pa.int32()),
-        ("n_train", pa.int32()), ("validation", pa.int32()), ("test", pa.int32()),
-    ]),
-    "items": pa.schema([("id", pa.utf8()), ("title", pa.utf8()), ("year", pa.int32()), ("genres", pa.list_(pa.int32()))]),
-    "genres": pa.schema([("name", pa.utf8())]),
-    "ratings": pa.schema([("value", pa.float32())]),
-}
 
 
 # Small, because it is the way to the weights that is checked.

@@ -14,6 +14,7 @@ if [[ -z "${IN_NAMESPACE:-}" ]]; then
   # A network of its own, which is a loopback with two addresses: one for each executor.
   exec env IN_NAMESPACE=1 PYTHON="$python" unshare --user --map-root-user --net bash "$0" "$@"
 fi
+export PYTHONPATH=$here/..
 ip link set lo up
 ip address add 127.0.0.2/32 dev lo
 target=${CARGO_TARGET_DIR:-$here/../../target}/release

@@ -21,22 +21,14 @@ import pyarrow as pa
 import pyarrow.feather as feather
 from ballista import BallistaSessionContext
 from datafusion import CsvReadOptions
+from store_schema import SCHEMA
 
-TABLES = {
-    "events": pa.schema([("user", pa.int32()), ("item", pa.int32()), ("rating", pa.float32()), ("timestamp", pa.int64())]),
-    "users": pa.schema([
-        ("id", pa.utf8()), ("first_event", pa.int64()), ("n_events", pa.int32()),
-        ("n_train", pa.int32()), ("validation", pa.int32()), ("test", pa.int32()),
-    ]),
-    "items": pa.schema([("id", pa.utf8()), ("title", pa.utf8()), ("year", pa.int32()), ("genres", pa.list_(pa.int32()))]),
-    "genres": pa.schema([("name", pa.utf8())]),
-    "ratings": pa.schema([("value", pa.float32())]),
-}
 SETTINGS = {
     # Lines are numbered as they come, which parts of a file that are read at once do not.
     "datafusion.optimizer.repartition_file_scans": "false",
     "datafusion.execution.target_partitions": "4",
 }
+RATINGS = ["person", "item", "rating", "time"]
 NOTHING = "\x01"  # Quotes nothing; no file has it.
 # Those of `datasets::titles`.
 ARTICLES = (
@@ -47,53 +39,63 @@ ELIDED = "L''|L’"
 
 
 class Release:
-    """The text files of a release, in one form: tables `ratings_file` and what `films` selects."""
+    """The text files of a release as tables, in one form: `ratings_file` and what `films` selects."""
 
     def __init__(self, context, folder, shared):
         self.context, self.folder, self.shared = context, folder, shared
         self.n_latin1 = 0
-        names = {path.name for path in folder.iterdir()}
-        # The separator of `ratings.dat` has two bytes and DataFusion's one: between is an empty field.
-        ratings = ["person", "item", "rating", "time"]
-        gaps = ["person", "gap1", "item", "gap2", "rating", "gap3", "time"]
-        dat = [name for name in ("ratings.dat", "ratings.rank.dat") if {name, name + ".gz"} & names]
-        self.time_is_rank = dat == ["ratings.rank.dat"]
-        if "u.data" in names:
-            self.files = ["u.genre", "u.item", "u.data"]
-            self.register("ratings_file", folder / "u.data", ratings, "\t")
-            self.register("genres_file", folder / "u.genre", ["name", "number"], "|")
-            genres = [line.split("|")[0] for line in (folder / "u.genre").read_text().splitlines() if line]
-            flags = [f"genre{n}" for n in range(len(genres))]
-            columns = ["id", "raw", "released", "video", "address", *flags]
-            self.register("films_file", self.as_utf8("u.item"), columns, "|")
-            quoted = [genre.replace("'", "''") for genre in genres]
-            cases = [f"case when {flag} = '1' then '{genre}' end" for flag, genre in zip(flags, quoted)]
-            self.films = f"select id, raw, concat_ws('|', {', '.join(cases)}) as genres from films_file"
-            self.genres = "select name from genres_file"
-        elif dat:
-            name = dat[0] if dat[0] in names else dat[0] + ".gz"
-            self.files = ["movies.dat", name]
-            self.register("ratings_file", self.unpacked(name), gaps, ":")
-            self.register("films_file", self.as_utf8("movies.dat"), ["line"], "\x02")
-            # A title may hold the separator; an id and genres may not.
-            form = "'^(.*?)::(.*)::(.*)$'"
-            parts = [f"regexp_replace(line, {form}, '\\{n}')" for n in (1, 2, 3)]
-            self.films = f"""select case when regexp_like(line, {form}) then {parts[0]} end as id,
-                {parts[1]} as raw, {parts[2]} as genres from films_file"""
-            self.genres = None
-        elif "ratings.csv" in names:
-            self.files = ["movies.csv", "ratings.csv"]
-            self.register("ratings_file", folder / "ratings.csv", ratings, ",", "userId,movieId,rating,timestamp")
-            films = self.as_utf8("movies.csv")
-            self.register("films_file", films, ["id", "raw", "genres"], ",", "movieId,title,genres")
-            self.films = "select id, raw, genres from films_file"
-            self.genres = None
-        else:
-            sys.exit(f"{folder} has no u.data, ratings.dat or ratings.csv")
+        self.time_is_rank = False
+        self.genres = None  # A query of their `name`s, where there is a list of them.
+        # Of a file and what was packed of it, the file.
+        names = {path.name.removesuffix(".gz"): path.name for path in sorted(folder.iterdir(), reverse=True)}
+        for ratings, register in {
+            "u.data": self.hundred_k,
+            "ratings.dat": self.dat,
+            "ratings.rank.dat": self.dat,
+            "ratings.csv": self.csv,
+        }.items():
+            if ratings in names:
+                register(names[ratings])
+                return
+        sys.exit(f"{folder} has no u.data, ratings.dat or ratings.csv")
+
+    def hundred_k(self, ratings):
+        self.files = ["u.genre", "u.item", ratings]
+        self.register("ratings_file", self.unpacked(ratings), RATINGS, "\t")
+        self.register("genres_file", self.folder / "u.genre", ["name", "number"], "|")
+        self.genres = "select name from genres_file"
+        lines = (self.folder / "u.genre").read_text().splitlines()
+        names = [line.split("|")[0].replace("'", "''") for line in lines if line]
+        flags = [f"genre{n}" for n in range(len(names))]
+        columns = ["id", "raw", "released", "video", "address", *flags]
+        self.register("films_file", self.as_utf8("u.item"), columns, "|")
+        cases = [f"case when {flag} = '1' then '{name}' end" for flag, name in zip(flags, names)]
+        self.films = f"select id, raw, concat_ws('|', {', '.join(cases)}) as genres from films_file"
+
+    def dat(self, ratings):
+        self.files = ["movies.dat", ratings]
+        self.time_is_rank = ratings.startswith("ratings.rank.")
+        # DataFusion's separator is one byte, so that between two fields there is an empty one.
+        columns = ["person", "gap1", "item", "gap2", "rating", "gap3", "time"]
+        self.register("ratings_file", self.unpacked(ratings), columns, ":")
+        self.register("films_file", self.as_utf8("movies.dat"), ["line"], "\x02")
+        # A title may hold the separator; an id and genres may not.
+        form = "'^(.*?)::(.*)::(.*)$'"
+        id, raw, genres = (f"regexp_replace(line, {form}, '\\{n}')" for n in (1, 2, 3))
+        self.films = f"""select case when regexp_like(line, {form}) then {id} end as id,
+            {raw} as raw, {genres} as genres from films_file"""
+
+    def csv(self, ratings):
+        self.files = ["movies.csv", ratings]
+        header = "userId,movieId,rating,timestamp"
+        self.register("ratings_file", self.unpacked(ratings), RATINGS, ",", header)
+        films = self.as_utf8("movies.csv")
+        self.register("films_file", films, ["id", "raw", "genres"], ",", "movieId,title,genres")
+        self.films = "select id, raw, genres from films_file"
 
     def register(self, table, path, columns, separator, header=None):
-        kinds = {"rating": pa.float32(), "time": pa.int64()}
-        schema = pa.schema([(name, kinds.get(name, pa.utf8())) for name in columns])
+        numbers = {"rating": pa.float32(), "time": pa.int64()}
+        schema = pa.schema([(name, numbers.get(name, pa.utf8())) for name in columns])
         if header is not None:
             with path.open() as file:
                 found = file.readline().rstrip()
@@ -293,7 +295,7 @@ def main():
     read(cluster, release)
     events = kept(cluster, options.min_interactions, options.min_history)
     for name, query in store(cluster, events, options.min_interactions > 0).items():
-        table = cluster.table(query).cast(TABLES[name])
+        table = cluster.table(query).cast(SCHEMA[name])
         feather.write_feather(table, theirs / f"{name}.arrow", compression="uncompressed")
     origin = {
         "name": options.source.name,

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a Python environment with Ballista, 0.6 GB, and prints its interpreter:
+# Makes a Python environment with Ballista, 0.5 GB, and prints its interpreter:
 #
 #     python=$(bash scripts/cluster/venv.sh)
 #
