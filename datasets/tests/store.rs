@@ -485,44 +485,61 @@ fn a_store_of_another_program_is_sealed_and_read() {
     assert!(!format!("{store:?}").contains("ada"), "{store:?}");
 }
 
+/// A table's rows in other batches.
+fn rebatch(from: &Path, to: &Path) {
+    let reader = FileReader::try_new(File::open(from).unwrap(), None).unwrap();
+    let mut writer = FileWriter::try_new(File::create(to).unwrap(), &reader.schema()).unwrap();
+    for batch in reader {
+        let batch = batch.unwrap();
+        for start in (0..batch.num_rows()).step_by(50) {
+            let n_rows = 50.min(batch.num_rows() - start);
+            writer.write(&batch.slice(start, n_rows)).unwrap();
+        }
+    }
+    writer.finish().unwrap();
+}
+
 #[test]
 fn tables_of_another_program_become_the_store_that_prepare_writes() {
     let folder = tempfile::tempdir().unwrap();
-    let source = generated(&folder.path().join("films"), FileKind::Movielens);
-    for (n, config) in configs(2).into_iter().enumerate() {
+    let (films, said) = (folder.path().join("films"), folder.path().join("said"));
+    fs::create_dir(&said).unwrap();
+    let films = generated(&films, FileKind::Movielens);
+    let with_reviews = PrepareConfig {
+        reviews: true,
+        ..PrepareConfig::default()
+    };
+    let of_films = configs(2).into_iter().map(|config| (&films, config));
+    let said = told(&said);
+    for (n, (source, config)) in of_films.chain([(&said, with_reviews)]).enumerate() {
         let path = |name: &str| folder.path().join(format!("{name}-{n}"));
-        let store = prepare(&source, &config, &path("ours")).unwrap();
-        // In smaller batches, and without what no other program writes.
+        let store = prepare(source, &config, &path("ours")).unwrap();
         fs::create_dir(path("theirs")).unwrap();
-        for name in ["events", "users", "items", "genres", "ratings"] {
-            let name = format!("{name}.arrow");
-            let file = File::open(path("ours").join(&name)).unwrap();
-            let reader = FileReader::try_new(file, None).unwrap();
-            let file = File::create(path("theirs").join(&name)).unwrap();
-            let mut writer = FileWriter::try_new(file, &reader.schema()).unwrap();
-            for batch in reader {
-                let batch = batch.unwrap();
-                for at in (0..batch.num_rows()).step_by(50) {
-                    let n_rows = 50.min(batch.num_rows() - at);
-                    writer.write(&batch.slice(at, n_rows)).unwrap();
-                }
+        for name in store.lock().files.keys() {
+            let (ours, theirs) = (path("ours").join(name), path("theirs").join(name));
+            match name.as_str() {
+                "events.rows" | "report.json" | "candidates.arrow" => {}
+                "events.texts" => drop(fs::copy(ours, theirs).unwrap()),
+                _ => rebatch(&ours, &theirs),
             }
-            writer.finish().unwrap();
         }
-        let lock = store.lock();
         let origin = Origin {
-            name: lock.name.clone(),
+            name: store.lock().name.clone(),
             time_is_rank: false,
-            inputs: lock.inputs.clone(),
-            settings: config,
+            inputs: store.lock().inputs.clone(),
+            settings: config.clone(),
             repairs: store.report().unwrap().unwrap().repairs,
         };
-        let with = |split: SplitConfig, to: &str| {
-            let mut origin = origin.clone();
-            origin.settings.split = split;
-            rewrite(&path("theirs"), origin, &path(to))
+        let refused = |settings: PrepareConfig, expected: &str| {
+            let origin = Origin {
+                settings,
+                ..origin.clone()
+            };
+            let error = rewrite(&path("theirs"), origin, &path("wrong")).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(!path("wrong").exists());
         };
-        let other = match origin.settings.split {
+        let split = match config.split {
             SplitConfig::LeaveOneOut => SplitConfig::ByUser {
                 validation: 0.5,
                 test: 0.5,
@@ -530,16 +547,33 @@ fn tables_of_another_program_become_the_store_that_prepare_writes() {
             },
             _ => SplitConfig::LeaveOneOut,
         };
-        let error = with(other, "wrong").unwrap_err().to_string();
-        assert!(
-            error.contains("is not parted as the settings say"),
-            "{error}"
+        refused(
+            PrepareConfig {
+                split,
+                ..config.clone()
+            },
+            "is not parted as the settings say",
         );
-        assert!(!path("wrong").exists());
+        refused(
+            PrepareConfig {
+                descriptions: true,
+                ..config.clone()
+            },
+            "it has no descriptions.arrow",
+        );
+        if !config.reviews {
+            refused(
+                PrepareConfig {
+                    reviews: true,
+                    ..config
+                },
+                "it has no reviews.arrow",
+            );
+        }
 
-        with(origin.settings.split.clone(), "anew").unwrap();
-        let files = fs::read_dir(path("ours")).unwrap();
-        for name in files.map(|file| file.unwrap().file_name()) {
+        rewrite(&path("theirs"), origin, &path("anew")).unwrap();
+        for name in fs::read_dir(path("ours")).unwrap() {
+            let name = name.unwrap().file_name();
             let [ours, anew] =
                 ["ours", "anew"].map(|store| fs::read(path(store).join(&name)).unwrap());
             assert!(ours == anew, "{n}: {name:?}");
