@@ -28,6 +28,7 @@ nodes=()
 # Ballista's executors do not always end when they are asked to.
 trap '{ kill -KILL "${nodes[@]}"; wait; rm -rf "$work"; } 2>/dev/null' EXIT
 start() {
+  : >"$work/$1.log"
   "$PYTHON" "$here/node.py" "${@:2}" >"$work/$1.log" 2>&1 &
   nodes+=($!)
 }
