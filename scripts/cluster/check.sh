@@ -6,7 +6,8 @@
 #     bash scripts/cluster/check.sh FOLDER_OF_MOVIELENS [OPTION...]
 #
 # Options, `--min-interactions N` and `--min-history N`, go to both. USER_LLM and STORE name the two
-# programs, if they are not in target/release. Fails if a file differs, or if an executor was idle.
+# programs, if they are not in target/release. Fails if a file differs, or if an executor was idle. Needs
+# Linux with `unshare` and `ip`, and that people may make namespaces there.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [[ -z "${IN_NAMESPACE:-}" ]]; then
