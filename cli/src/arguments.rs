@@ -118,8 +118,8 @@ EXAMPLES
   user-llm evaluate --compare docs/results/mine-42 docs/results/mine-43
 
 Prints the tables with their protocol, and writes report.md, report.json, recall.svg (with
-intervals) and training.svg into the run's folder. --save keeps config, figures and where they come
-from in a small folder; --compare sets several such folders into one table, the mean over the seeds
+intervals), training.svg and, with --costs, costs.svg into the run's folder. --save keeps config,
+figures and where they come from in a small folder; --compare sets several such folders into one table, the mean over the seeds
 of each run with its spread.")]
     Evaluate(EvaluateArgs),
     /// Write runs and grids as one HTML file that needs no network

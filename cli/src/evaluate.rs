@@ -164,6 +164,9 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
     if let Some(training) = &training {
         folder.write("training.svg", training.as_bytes())?;
     }
+    if !costs.is_empty() {
+        folder.write("costs.svg", plots::costs(&costs).as_bytes())?;
+    }
     output::print(&text);
     output::note(&format!(
         "written to {}, with recall.svg{} beside it",
@@ -171,7 +174,11 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         training.map_or("", |_| " and training.svg")
     ));
     if let Some(path) = &args.save {
-        let training = folder.training("pretraining");
+        let tuning = match tuned.as_slice() {
+            [_] => folder.training("tuning"),
+            _ => None,
+        };
+        let training = [folder.training("pretraining"), tuning];
         let origin = origin::after(commands(&run, args, path, &tuned), workplace.backend());
         Results::new(prepared, config, rows, training, origin).write(path, config)?;
         output::note(&format!("and kept in {}", path.display()));

@@ -32,6 +32,10 @@ pub struct Results {
     pub contenders: Vec<Row>,
     /// What pretraining took; `None` where the run's metrics do not tell.
     pub pretraining: Option<Training>,
+    /// What tuning took; `None` where nothing or several things were tuned, whose steps the run's
+    /// metrics do not tell apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<Training>,
     /// Where the figures come from.
     pub origin: Origin,
 }
@@ -89,7 +93,7 @@ impl Results {
         prepared: &Prepared,
         config: &RunConfig,
         contenders: Vec<Row>,
-        pretraining: Option<Training>,
+        [pretraining, tuning]: [Option<Training>; 2],
         origin: Origin,
     ) -> Self {
         let dataset = &prepared.dataset;
@@ -110,6 +114,7 @@ impl Results {
             },
             contenders,
             pretraining,
+            tuning,
             origin,
         }
     }
@@ -147,10 +152,12 @@ impl Results {
 
     fn readme(&self) -> String {
         let origin = &self.origin;
-        let training = self.pretraining.map_or(String::new(), |training| {
-            let Training { steps, seconds } = training;
-            format!(" Pretraining: {steps} steps in {seconds:.0} s.")
-        });
+        let took = |stage: &str, training: Option<Training>| {
+            training.map_or(String::new(), |Training { steps, seconds }| {
+                format!(" {stage}: {steps} steps in {seconds:.0} s.")
+            })
+        };
+        let training = took("Pretraining", self.pretraining) + &took("Tuning", self.tuning);
         let commit = origin.commit.as_deref().unwrap_or("no repository");
         format!(
             "# {}, seed {}\n\n```sh\n{}\n```\n\n{}\n\
@@ -294,7 +301,13 @@ mod tests {
             steps: 7,
             seconds: 12.0,
         };
-        let results = Results::new(&prepared, &config, vec![row], Some(training), origin);
+        let results = Results::new(
+            &prepared,
+            &config,
+            vec![row],
+            [Some(training), None],
+            origin,
+        );
         (config, results)
     }
 

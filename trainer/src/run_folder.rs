@@ -47,6 +47,7 @@ const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
 /// report.md, report.json   the tables
 /// ranks.json               ranks of the test users' next items, without ids
 /// recall.svg, training.svg pictures of them, and of metrics.jsonl
+/// costs.svg                what a question costs, if it was measured
 /// ```
 ///
 /// `<tuning>` is [`LanguageSections::tuning_name`](crate::LanguageSections::tuning_name), as
