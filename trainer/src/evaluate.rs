@@ -240,7 +240,7 @@ pub fn popularity(prepared: &Prepared, config: &RunConfig) -> Answered {
     }
 }
 
-/// The encoder's own item head; the genre that its genre head expects next.
+/// The encoder's own item head; the genre that its genre head expects next, if that was trained.
 pub fn encoder(
     prepared: &Prepared,
     config: &RunConfig,
@@ -251,7 +251,7 @@ pub fn encoder(
         .encoder
         .modalities
         .iter()
-        .position(|modality| modality.name == "genres");
+        .position(|modality| modality.name == "genres" && modality.weight > 0.0);
     // Both heads from one reading of a history.
     let read = |histories: &[EventSlice<'_>]| {
         let hidden = encoder.last_hidden(&prepared.latest(histories, device));
