@@ -442,7 +442,7 @@ mod tests {
             let is_of_paper = path.parent().unwrap().ends_with("paper");
             let budgets = match is_of_paper {
                 true => vec![Some("cpu"), Some("gpu")],
-                false => vec![None],
+                false => vec![Some("cpu"), Some("full")],
             };
             for budget in budgets {
                 let cells = grid.cells(budget).unwrap_or_else(|error| {
@@ -453,7 +453,7 @@ mod tests {
             }
             n += 1;
         }
-        assert_eq!(n, 6);
+        assert_eq!(n, 7);
     }
 
     #[test]

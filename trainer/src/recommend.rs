@@ -9,7 +9,7 @@
 //! let recommender = EncoderRecommender::new(&prepared, &encoder, &device);
 //! let wanted = Wanted { k: 10, exclude_seen: true, available: None };
 //! for people in prepared.dataset.histories.chunks(recommender.batch_size()) {
-//!     let histories: Vec<_> = people.iter().map(|person| &person.events[..]).collect();
+//!     let histories: Vec<_> = people.iter().map(|person| person.events.slice(..)).collect();
 //!     for recommended in recommender.recommend(&histories, &wanted) {
 //!         let best = &recommended[0];
 //!         println!("{} ({:.3})", prepared.dataset.catalogue.display_title(best.item), best.score);
