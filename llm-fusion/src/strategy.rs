@@ -33,6 +33,15 @@ pub enum TuningStrategy {
     Proj,
 }
 
+/// The fresh parts.
+const FRESH: &str = r"^(projector|resampler|fusion|event_inputs)\.";
+
+/// Both encoders without their prediction heads.
+const NEXT_EVENT: &str =
+    r"^encoder\.NextEvent\.(embedding|bos|mask|positions|dropout|blocks|norm)(\.|$)";
+const DUAL: &str =
+    r"^encoder\.Dual\.(modalities|positions|dropout|sequences|fusion|queries|blocks|norm)(\.|$)";
+
 /// Adapters of [`TuningStrategy::Lora`], on the weights of every block's attention.
 #[derive(Config, Debug)]
 pub struct LoraConfig {
@@ -50,18 +59,12 @@ impl TuningStrategy {
     /// Of a language model that reads no user, nothing but itself trains.
     pub fn apply(self, model: UserLlm, lora: &LoraConfig) -> UserLlm {
         let reads_user = model.reads_user();
-        let with_fresh = |model: UserLlm| match reads_user {
-            true => model.unfreeze_group(group(r"^(projector|resampler|fusion)\.")),
+        let reading = |model: UserLlm, parts: &str| match reads_user {
+            true => model.unfreeze_group(group(parts)),
             false => model,
         };
-        let with_encoder = |model: UserLlm| {
-            match reads_user {
-            true => model.unfreeze_group(group(
-                r"^encoder\.(NextEvent\.(embedding|bos|mask|positions|dropout|blocks|norm)|Dual\.(modalities|positions|dropout|sequences|fusion|queries|blocks|norm))(\.|$)",
-            )),
-            false => model,
-        }
-        };
+        let with_fresh = |model: UserLlm| reading(model, FRESH);
+        let with_encoder = |model: UserLlm| reading(reading(model, NEXT_EVENT), DUAL);
         match self {
             Self::Full => {
                 let language_model = group(r"^llm\.");

@@ -3,6 +3,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::attention::CrossAttentionCache;
+use burn::nn::transformer::{PositionWiseFeedForward, PositionWiseFeedForwardConfig};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use llm::{AttentionPlan, LanguageModel, LayerCache};
 use perceiver::{PerceiverResampler, PerceiverResamplerConfig};
@@ -48,6 +49,11 @@ pub struct FusionConfig {
     /// a Perceiver all events are read anyway.
     #[config(default = 0)]
     pub n_recent: usize,
+    /// Whether the event as it was embedded is added, through a feed-forward network, to what the
+    /// encoder says of it. That is made to tell what comes next, and what the event itself was fades
+    /// in it: to count genres takes both. Off in the paper.
+    #[config(default = false)]
+    pub event_inputs: bool,
 }
 
 /// The two ways in.
@@ -136,7 +142,9 @@ pub struct UserLlm {
     pub llm: LanguageModel,
     /// Reads the history.
     pub encoder: HistoryEncoder,
-    /// Compresses what the encoder gives.
+    /// From events as they were embedded to what is added to the encoder's word on them.
+    pub event_inputs: Option<PositionWiseFeedForward>,
+    /// Compresses that.
     pub resampler: Option<PerceiverResampler>,
     /// Brings it to the language model's side.
     pub projector: Projector,
@@ -154,8 +162,8 @@ impl UserLlmConfig {
     ///
     /// # Panics
     ///
-    /// Panics if the Perceiver's width is not the encoder's, or if cross-attention would be in no
-    /// block.
+    /// Panics if the Perceiver's width is not the encoder's, if cross-attention would be in no
+    /// block, or if `event_inputs` are wanted of a dual encoder.
     pub fn init(&self, llm: LanguageModel, encoder: impl Into<HistoryEncoder>) -> UserLlm {
         let encoder = encoder.into();
         let device = llm.device();
@@ -184,7 +192,14 @@ impl UserLlmConfig {
             FusionKind::CrossAttention | FusionKind::None => (self.fusion.d_user, 1.0),
             FusionKind::SoftPrompt => (d_model, embedding_scale(&llm)),
         };
+        assert!(
+            !self.fusion.event_inputs || matches!(encoder, HistoryEncoder::NextEvent(_)),
+            "`fusion.event_inputs`: a dual encoder has no embedding per event"
+        );
+        let event_inputs =
+            PositionWiseFeedForwardConfig::new(d_encoder, 2 * d_encoder).with_dropout(0.0);
         UserLlm {
+            event_inputs: (self.fusion.event_inputs).then(|| event_inputs.init(&device)),
             resampler: self
                 .perceiver
                 .as_ref()
@@ -217,36 +232,33 @@ impl UserLlm {
     /// # Shapes
     ///
     /// - output: `[batch, n_latents + n_recent, d_user]`, the latest event first behind the
-    ///   latents, and no more of them than the longest history has; or `[batch, length, d_user]` without a Perceiver
+    ///   latents, and no more of them than the longest history has; or `[batch, length, d_user]`
+    ///   without a Perceiver
     pub fn read_user(&self, history: &EventBatch) -> UserEmbeddings {
-        let (read, lengths) = self.encoder.embeddings(history);
-        let [_, n_read, _] = read.dims();
-        let mask_pad = mask_after(&lengths, n_read, &read.device());
-        match &self.resampler {
-            Some(resampler) => {
-                // No more than somebody has: one person's embeddings then have no padding.
-                let longest = lengths.iter().copied().max().unwrap_or(0);
-                let n_recent = self.n_recent.min(longest);
-                let (recent, lengths) = latest(&read, &lengths, n_recent);
-                let latents = resampler.forward(read, mask_pad);
-                let n_latents = resampler.n_latents();
-                let embeddings = match recent {
-                    Some(recent) => Tensor::cat(vec![latents, recent], 1),
-                    None => latents,
-                };
-                let n = n_latents + n_recent;
-                let lengths: Vec<usize> = lengths.iter().map(|n| n_latents + n).collect();
-                UserEmbeddings {
-                    mask_pad: mask_after(&lengths, n, &embeddings.device()),
-                    embeddings: self.projector.forward(embeddings),
-                    lengths,
-                }
-            }
-            None => UserEmbeddings {
-                embeddings: self.projector.forward(read),
-                mask_pad,
-                lengths,
-            },
+        let read = self.read_events(history);
+        let Some(resampler) = &self.resampler else {
+            return UserEmbeddings {
+                embeddings: self.projector.forward(read.events),
+                mask_pad: read.mask_pad,
+                lengths: read.lengths,
+            };
+        };
+        // No more than somebody has: one person's embeddings then have no padding.
+        let longest = read.lengths.iter().copied().max().unwrap_or(0);
+        let n_recent = self.n_recent.min(longest);
+        let (recent, lengths) = latest(&read.encoded, &read.lengths, n_recent);
+        let latents = resampler.forward(read.events, read.mask_pad);
+        let n_latents = resampler.n_latents();
+        let embeddings = match recent {
+            Some(recent) => Tensor::cat(vec![latents, recent], 1),
+            None => latents,
+        };
+        let n = n_latents + n_recent;
+        let lengths: Vec<usize> = lengths.iter().map(|n| n_latents + n).collect();
+        UserEmbeddings {
+            mask_pad: mask_after(&lengths, n, &embeddings.device()),
+            embeddings: self.projector.forward(embeddings),
+            lengths,
         }
     }
 
@@ -257,10 +269,27 @@ impl UserLlm {
     /// - output: `[batch, n_latents, d_encoder]`
     pub fn latents(&self, history: &EventBatch) -> Option<Tensor<3>> {
         let resampler = self.resampler.as_ref()?;
-        let (read, lengths) = self.encoder.embeddings(history);
-        let [_, n_read, _] = read.dims();
-        let mask_pad = mask_after(&lengths, n_read, &read.device());
-        Some(resampler.forward(read, mask_pad))
+        let read = self.read_events(history);
+        Some(resampler.forward(read.events, read.mask_pad))
+    }
+
+    fn read_events(&self, history: &EventBatch) -> ReadEvents {
+        let (encoded, lengths) = self.encoder.embeddings(history);
+        let own = self
+            .event_inputs
+            .as_ref()
+            .zip(self.encoder.event_inputs(history));
+        let events = match own {
+            Some((map, own)) => encoded.clone() + map.forward(own),
+            None => encoded.clone(),
+        };
+        let [_, n, _] = events.dims();
+        ReadEvents {
+            mask_pad: mask_after(&lengths, n, &events.device()),
+            events,
+            encoded,
+            lengths,
+        }
     }
 
     /// Logits of every next token of whole sequences. Without a user, the plain language model's.
@@ -355,6 +384,17 @@ impl UserLlm {
     pub fn device(&self) -> Device {
         self.llm.device()
     }
+}
+
+/// What the encoder makes of histories.
+struct ReadEvents {
+    /// `[batch, n, d_encoder]`
+    encoded: Tensor<3>,
+    /// The same with `event_inputs`, for the Perceiver.
+    events: Tensor<3>,
+    /// `[batch, n]`, `true` at padding, which comes last.
+    mask_pad: Option<Tensor<2, Bool>>,
+    lengths: Vec<usize>,
 }
 
 /// The latest `n` events of each row, the last one first, and how many of them are real; there is
@@ -486,6 +526,24 @@ mod tests {
             let given = given.slice([row..row + 1, slot..slot + 1]).into_data();
             given.assert_eq(&expected, true);
         }
+    }
+
+    /// The latest events pass as the encoder gives them: what is added is for the Perceiver.
+    #[test]
+    fn event_inputs_are_added_to_what_the_perceiver_reads_and_to_nothing_else() {
+        let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::All);
+        let fusion = fusion.with_n_recent(1).with_event_inputs(true);
+        let with = init(fusion, 16);
+        let mut without = with.clone();
+        without.event_inputs = None;
+        let (with, without) = (user(&with).embeddings, user(&without).embeddings);
+        let change = |slots: std::ops::Range<usize>| {
+            let change =
+                with.clone().slice([0..1, slots.clone()]) - without.clone().slice([0..1, slots]);
+            change.abs().max().into_scalar::<f32>()
+        };
+        assert!(change(0..5) > 1e-4);
+        assert_eq!(change(5..6), 0.0);
     }
 
     #[test]

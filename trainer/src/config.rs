@@ -22,8 +22,8 @@ use crate::Error;
 /// what was done before there was a choice: `data.min_history`, `data.read`, `data.split`,
 /// `llm.adapter`, `tuning.encoder`, `tuning.encoder_dropout`, `tuning.teacher_answers`,
 /// `prompts.text_events`, `objective.sparse_rows`, `objective.history_len`, `objective.devices`. The
-/// sections of the language model (`llm`, `fusion`, `tuning`, `prompts`, and `perceiver` if wanted) may be left out together: the run then
-/// is about the encoder alone.
+/// sections of the language model (`llm`, `fusion`, `tuning`, `prompts`, and `perceiver` if wanted)
+/// may be left out together: the run then is about the encoder alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunConfig {
     /// Name of the run, and of its folder.
@@ -36,8 +36,8 @@ pub struct RunConfig {
     pub llm: Option<LlmConfig>,
     /// The user encoder. A modality's `vocab_size` of 0 means "as many as the data has".
     pub encoder: UserEncoderConfig,
-    /// The text encoder for the modalities `title-text`, `description-text` and `review-text`; leave the section out where
-    /// there is none.
+    /// The text encoder for the modalities `title-text`, `description-text` and `review-text`; leave
+    /// the section out where there is none.
     pub text_encoder: Option<TextEncoderConfig>,
     /// Makes it the paper's dual encoder, with the figures of `encoder`; leave the section out for
     /// the encoder that predicts events.
@@ -875,6 +875,9 @@ impl RunConfig {
         let reads = self.text_encoder.is_some();
         let none = "no section with a [dual_encoder], which reads no frozen vectors yet";
         expect(!reads, "text_encoder", "a section", none)?;
+        let per_event = (self.fusion.as_ref()).is_some_and(|fusion| fusion.event_inputs);
+        let off = "false with a [dual_encoder], which has no embedding per event";
+        expect(!per_event, "fusion.event_inputs", "true", off)?;
         let labels = "one or more of the modalities that an item has by itself";
         expect(
             !dual.labels.is_empty(),

@@ -39,6 +39,15 @@ impl HistoryEncoder {
         }
     }
 
+    /// Events as they were embedded, before the transformer: `[batch, length, d_model]`. `None` of the
+    /// dual encoder, whose towers embed the modalities apart.
+    pub fn event_inputs(&self, events: &EventBatch) -> Option<Tensor<3>> {
+        match self {
+            Self::NextEvent(encoder) => Some(encoder.embedding.forward(events)),
+            Self::Dual(_) => None,
+        }
+    }
+
     /// Width of the embeddings.
     pub fn d_model(&self) -> usize {
         match self {
