@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! grid.toml             the grid as it was
-//! encoders/PRINT/       a run folder per pretrained encoder, which cells share
+//! encoders/PRINT/       a run folder per pretrained encoder, which cells share, and with
+//!                       --encoders grids
 //! cells/LABEL-PRINT/    a run folder per cell, with results/ as `evaluate --save` writes them
 //! */log.txt             what the stages said
 //! */STAGE.done          stages that are over
@@ -144,7 +145,9 @@ impl Site<'_> {
     }
 
     fn encoder_path(&self, cell: &Cell) -> PathBuf {
-        self.folder.join("encoders").join(cell.encoder_folder())
+        let encoders = self.args.encoders.clone();
+        let encoders = encoders.unwrap_or_else(|| self.folder.join("encoders"));
+        encoders.join(cell.encoder_folder())
     }
 
     fn cell_path(&self, cell: &Cell) -> PathBuf {

@@ -141,6 +141,10 @@ EXAMPLES
   user-llm ablate configs/paper/strategies.toml --budget cpu --data ~/ml-1m
   user-llm ablate configs/paper/strategies.toml --budget gpu --devices cuda:0,cuda:1
 
+  Several grids whose cells read the same encoder, pretrained once:
+    user-llm ablate configs/paper/strategies.toml --budget cpu --encoders ablations/encoders
+    user-llm ablate configs/paper/soft-prompt.toml --budget cpu --encoders ablations/encoders
+
   grid.toml:
     name = \"strategies\"
     base = \"movielens-1m.toml\"
@@ -487,6 +491,9 @@ pub(crate) struct AblateArgs {
     /// Folder of encoders, cells and tables [default: ablations/NAME, with -BUDGET]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Folder of pretrained encoders, for grids that share them [default: encoders/ in --out]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) encoders: Option<PathBuf>,
     /// Only list cells, the encoders that they share, and what is done
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -112,6 +112,21 @@ fn a_grid_pretrains_once_and_goes_past_a_cell_that_fails() {
 }
 
 #[test]
+fn grids_share_encoders_where_they_are_told_to() {
+    let place = Place::new();
+    place.grid(4, 4, ENCODER_ONLY);
+    let shared = ["--encoders", "shared"];
+    let pretrains = |said: Said| said.ok().err.contains(": pretrain on flex");
+    assert!(pretrains(place.ablate(&shared)));
+    let other = [&shared[..], &["--out", "other"]].concat();
+    assert!(!pretrains(place.ablate(&other)));
+    assert!(place.path("other/table.md").exists());
+    assert!(!place.path("other/encoders").exists());
+    // By itself a grid keeps its own.
+    assert!(pretrains(place.ablate(&["--out", "third"])));
+}
+
+#[test]
 #[cfg(unix)]
 fn a_grid_that_is_stopped_or_killed_goes_on_as_if_nothing_had_been() {
     let place = Place::new();
