@@ -320,6 +320,9 @@ pub struct SummaryConfig {
 pub struct ReviewConfig {
     /// Asks for a review of `{title}`, which the person gave `{rating}`.
     pub prompt: String,
+    /// One event of a history as text for this task, in place of `prompts.event`: also has `{review}`,
+    /// the words of what the person wrote there, at most `max_tokens` of them. May be left out.
+    pub event: Option<String>,
     /// What of a review is written.
     pub target: ReviewTarget,
     /// Longest review, in tokens; longer ones are taught up to here.

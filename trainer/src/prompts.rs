@@ -55,32 +55,37 @@ impl PromptConfig {
     /// A history as text: the opening, then one line part per event, oldest first. Items that the
     /// catalogue lacks are left out.
     pub fn history_text(&self, catalogue: &Catalogue, events: &[Event]) -> String {
-        let mut text = self.history.clone();
-        for event in events {
-            let Some(item) = catalogue.items.get(event.item as usize) else {
-                continue;
-            };
-            let genres: Vec<&str> = item
-                .genres
-                .iter()
-                .map(|&genre| catalogue.genres[usize::from(genre)].as_str())
-                .collect();
-            let genres = genres.join(", ");
-            let rating = match event.rating {
-                NO_RATING => String::new(),
-                rating => rating.to_string(),
-            };
-            text += &fill(
-                &self.event,
-                &[
-                    ("{title}", &item.title),
-                    ("{genres}", &genres),
-                    ("{rating}", &rating),
-                ],
-            );
-        }
-        text
+        let events = events.iter();
+        let events = events.map(|event| event_text(&self.event, catalogue, event, ""));
+        self.history.clone() + &events.collect::<String>()
     }
+}
+
+/// An event of a history as text, with what the person wrote at it; nothing of an item that the
+/// catalogue lacks.
+pub(crate) fn event_text(
+    template: &str,
+    catalogue: &Catalogue,
+    event: &Event,
+    review: &str,
+) -> String {
+    let Some(item) = catalogue.items.get(event.item as usize) else {
+        return String::new();
+    };
+    let genres = item.genres.iter();
+    let genres = genres.map(|&genre| catalogue.genres[usize::from(genre)].as_str());
+    let genres = genres.collect::<Vec<_>>().join(", ");
+    let rating = match event.rating {
+        NO_RATING => String::new(),
+        rating => rating.to_string(),
+    };
+    let values = [
+        ("{title}", item.title.as_str()),
+        ("{genres}", &genres),
+        ("{rating}", &rating),
+        ("{review}", review),
+    ];
+    fill(template, &values)
 }
 
 /// The token that ends a line, and with it an answer.

@@ -10,7 +10,7 @@ use llm_fusion::{UserDecoder, UserLlm};
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Figure, Rouge};
-use crate::prompts::{fill, line_end};
+use crate::prompts::{event_text, fill, line_end};
 use crate::tasks::Tasks;
 use crate::{Error, Monitor, Prepared, ReviewConfig, ReviewTarget, RunConfig};
 
@@ -68,19 +68,35 @@ impl ReviewWriting {
         Ok((!words.is_empty()).then(|| words.join(" ")))
     }
 
-    /// The prompt for a review of an event's item, after a history.
+    /// The prompt for a review of an event's item, behind the person's history before it if the run
+    /// wants it as text; `first` is the position of the history's first event.
+    ///
+    /// # Errors
+    ///
+    /// If the texts cannot be read.
     pub(crate) fn prompt(
         &self,
         tasks: &Tasks,
         prepared: &Prepared,
+        (user, first): (usize, usize),
         history: &[Event],
         event: &Event,
-    ) -> Vec<u32> {
+    ) -> Result<Vec<u32>, Error> {
         let catalogue = &prepared.dataset.catalogue;
         let title = catalogue.items[event.item as usize].title.as_str();
         let rating = event.rating.to_string();
         let values = [("{title}", title), ("{rating}", &rating)];
-        tasks.prompt_of(prepared, history, &fill(&self.config.prompt, &values))
+        tasks.prompt_of(&fill(&self.config.prompt, &values), |prompts| {
+            let template = self.config.event.as_ref().unwrap_or(&prompts.event);
+            let skipped = history.len().saturating_sub(prompts.text_events);
+            let mut text = prompts.history.clone();
+            for (at, event) in history.iter().enumerate().skip(skipped) {
+                let review = self.written(user, first + at)?.unwrap_or_default();
+                let review: Vec<&str> = review.split(' ').take(self.config.max_tokens).collect();
+                text += &event_text(template, catalogue, event, &review.join(" "));
+            }
+            Ok(text)
+        })
     }
 
     /// The tokens of a review, with the one that ends it, as far as they are taught.
@@ -187,7 +203,13 @@ pub fn text_prompt(
     let tasks = tasks.with_text_events(n_events);
     let name = format!("text prompt, last {n_events} events, zero-shot");
     watched(&name, prepared, task, monitor, |asked| {
-        let prompt = task.prompt(&tasks, prepared, &asked.history, asked.event);
+        let prompt = task.prompt(
+            &tasks,
+            prepared,
+            (asked.user, 0),
+            &asked.history,
+            asked.event,
+        )?;
         task.write(&mut model.decoder(), &prompt)
     })
 }
@@ -207,7 +229,13 @@ pub fn user_llm(
 ) -> Result<ReviewRow, Error> {
     let name = config.language()?.contender();
     watched(&name, prepared, task, monitor, |asked| {
-        let prompt = task.prompt(tasks, prepared, &asked.history, asked.event);
+        let prompt = task.prompt(
+            tasks,
+            prepared,
+            (asked.user, 0),
+            &asked.history,
+            asked.event,
+        )?;
         let user = model.read_user(&prepared.latest(&[asked.history], &model.device()));
         task.write(&mut UserDecoder::new(model, Some(&user)), &prompt)
     })
@@ -253,4 +281,55 @@ fn score(
         rouge_l: figure(|rouge| rouge.rouge_l.f1),
         rouge_lsum: figure(|rouge| rouge.rouge_lsum.f1),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy;
+
+    #[test]
+    fn a_text_prompt_tells_what_a_person_wrote_before_and_not_what_is_to_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("Toys_5.json");
+        let line = |user: usize, at: usize| {
+            let time = 1_400_000_000 + at * 86_400;
+            format!(
+                r#"{{"reviewerID": "U{user}", "asin": "B{at}", "overall": 4.0,
+                    "reviewText": "w{user} w{at} more", "unixReviewTime": {time}}}"#
+            )
+            .replace('\n', "")
+        };
+        let lines = (0..3).flat_map(|user| (0..5).map(move |at| (user, at)));
+        let lines: Vec<String> = lines.map(|(user, at)| line(user, at)).collect();
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let dataset = datasets::reviews::load(&path).unwrap();
+
+        let review = "review={ prompt = \"On {title}:\", event = \"{title}={review};\", \
+                      target = \"text\", max_tokens = 2, share = 1.0 }";
+        let item = "encoder.modalities=[{ name = \"item\", vocab_size = 0, d_embedding = 6, \
+                    weight = 1.0 }]";
+        let patches = [
+            review,
+            item,
+            "tuning.genre_share=0",
+            "prompts.text_events=2",
+        ];
+        let config = toy::config(&patches);
+        let prepared = Prepared::new(dataset, &config).unwrap();
+        let texts = ReviewTexts::read(&path, &prepared.dataset).unwrap();
+        let tasks = toy::tasks(&prepared, &config).with_reviews(&config, texts);
+        let tasks = tasks.unwrap();
+        let task = tasks.reviews.clone().unwrap();
+        let said = |first: usize| {
+            let events = &prepared.dataset.histories[1].events;
+            let (history, event) = (events.slice(first..4), &events.slice(..)[4]);
+            let prompt = task.prompt(&tasks, &prepared, (1, first), &history, event);
+            toy::tokenizer().decode(&prompt.unwrap()).unwrap()
+        };
+        // However much of the history is at hand, the latest two events are told.
+        for first in [0, 1] {
+            assert_eq!(said(first), "Seen:\nB2=w1 w2;B3=w1 w3;On B4:");
+        }
+    }
 }

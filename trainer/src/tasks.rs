@@ -108,22 +108,18 @@ impl Tasks {
         histories.iter().map(prompt).collect()
     }
 
-    /// The prompt of a question that is about this history alone.
+    /// The prompt of a question of its own, behind what is told of the person if the run wants that.
     pub(crate) fn prompt_of(
         &self,
-        prepared: &Prepared,
-        history: &[Event],
         question: &str,
-    ) -> Vec<u32> {
-        let encoded = match self.are_alike() {
-            true => self.tokenizer.encode(question),
-            false => self.tokenizer.encode_bare(question),
-        };
-        let question = encoded.expect(ENCODES);
-        match self.are_alike() {
-            true => question,
-            false => self.after_history(prepared, history, &question),
+        told: impl FnOnce(&PromptConfig) -> Result<String, Error>,
+    ) -> Result<Vec<u32>, Error> {
+        if self.are_alike() {
+            return Ok(self.tokenizer.encode(question)?);
         }
+        let mut prompt = self.tokenizer.encode(&told(&self.prompts)?)?;
+        prompt.extend(self.tokenizer.encode_bare(question)?);
+        Ok(prompt)
     }
 
     /// The same tasks behind so many of the latest events as text.

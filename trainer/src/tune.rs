@@ -317,7 +317,10 @@ impl<'a> Answering<'a> {
             let events = self.split.train(user);
             let (history, event) = (events.slice(start..end), &events.events()[end]);
             let text = &reviews.texts[&(user, end)];
-            prompts.push(reviews.task.prompt(tasks, prepared, &history, event));
+            let prompt = reviews
+                .task
+                .prompt(tasks, prepared, (user, start), &history, event);
+            prompts.push(prompt.expect("texts that have been read before"));
             texts.push(reviews.task.answer(text));
             histories.push(history);
         }
