@@ -292,17 +292,7 @@ mod tests {
     fn a_text_prompt_tells_what_a_person_wrote_before_and_not_what_is_to_be_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("Toys_5.json");
-        let line = |user: usize, at: usize| {
-            let time = 1_400_000_000 + at * 86_400;
-            format!(
-                r#"{{"reviewerID": "U{user}", "asin": "B{at}", "overall": 4.0,
-                    "reviewText": "w{user} w{at} more", "unixReviewTime": {time}}}"#
-            )
-            .replace('\n', "")
-        };
-        let lines = (0..3).flat_map(|user| (0..5).map(move |at| (user, at)));
-        let lines: Vec<String> = lines.map(|(user, at)| line(user, at)).collect();
-        std::fs::write(&path, lines.join("\n")).unwrap();
+        toy::write_reviews(&path, |user, at| format!("w{user} w{at} more"));
         let dataset = datasets::reviews::load(&path).unwrap();
 
         let review = "review={ prompt = \"On {title}:\", event = \"{title}={review};\", \
@@ -323,13 +313,13 @@ mod tests {
         let task = tasks.reviews.clone().unwrap();
         let said = |first: usize| {
             let events = &prepared.dataset.histories[1].events;
-            let (history, event) = (events.slice(first..4), &events.slice(..)[4]);
+            let (history, event) = (events.slice(first..5), &events.slice(..)[5]);
             let prompt = task.prompt(&tasks, &prepared, (1, first), &history, event);
             toy::tokenizer().decode(&prompt.unwrap()).unwrap()
         };
         // However much of the history is at hand, the latest two events are told.
         for first in [0, 1] {
-            assert_eq!(said(first), "Seen:\nB2=w1 w2;B3=w1 w3;On B4:");
+            assert_eq!(said(first), "Seen:\nB5=w1 w3;B0=w1 w4;On B4:");
         }
     }
 }

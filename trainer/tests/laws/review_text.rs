@@ -1,6 +1,5 @@
 //! What people wrote at their events is read as a modality, and never of the event that is predicted.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -15,25 +14,6 @@ use user_encoder::{EncoderTask, ItemLoss, NegativeSampler, NextEventObjective, U
 
 use crate::texts::{Counts, reader, tiny_bert};
 use crate::toy;
-
-/// Ten people who write about six of nine things each.
-fn write(path: &Path, word: impl Fn(usize, usize) -> String) {
-    let mut lines = String::new();
-    for user in 0..10 {
-        for at in 0..6 {
-            let (item, time) = ((user * 2 + at * 4) % 9, 1_400_000_000 + at * 86_400);
-            writeln!(
-                lines,
-                "{{\"reviewerID\": \"U{user}\", \"asin\": \"B{item}\", \"overall\": {}.0, \
-                 \"reviewText\": \"{}\", \"unixReviewTime\": {time}}}",
-                1 + at % 5,
-                word(user, at),
-            )
-            .unwrap();
-        }
-    }
-    fs::write(path, lines).unwrap();
-}
 
 fn story(user: usize, at: usize) -> String {
     format!("a story of {user} ships and {at} cities")
@@ -56,7 +36,7 @@ fn config(patches: &[&str]) -> RunConfig {
 fn prepared(config: &RunConfig, word: impl Fn(usize, usize) -> String) -> Prepared {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("Toys_5.json");
-    write(&path, word);
+    toy::write_reviews(&path, word);
     let prepared = Prepared::new(reviews::load(&path).unwrap(), config).unwrap();
     let texts = ReviewTexts::read(&path, &prepared.dataset).unwrap();
     let reader = reader(&tiny_bert(), &folder.path().join("cache"));
@@ -167,7 +147,7 @@ fn a_run_on_a_store_reads_no_text_and_is_the_run_on_the_files_to_the_bit() {
         folder.path().join("Toys_5.json"),
         folder.path().join("store"),
     );
-    write(&files, story);
+    toy::write_reviews(&files, story);
     let settings = PrepareConfig {
         reviews: true,
         ..PrepareConfig::default()
@@ -253,7 +233,7 @@ fn reviews_are_written_from_a_store_as_from_the_files() {
         folder.path().join("Toys_5.json"),
         folder.path().join("store"),
     );
-    write(&files, |user, at| format!("word{user} {}", at / 2));
+    toy::write_reviews(&files, |user, at| format!("word{user} {}", at / 2));
     let cache = AssetStore::new(folder.path());
     let run = toy::config(&[
         "encoder.modalities=[{ name = \"item\", vocab_size = 0, d_embedding = 6, weight = 1.0 }]",

@@ -1,7 +1,5 @@
 //! Review writing, from files to figures.
 
-use std::fmt::Write as _;
-
 use datasets::reviews::{self, ReviewTexts};
 use trainer::{Prepared, Session, Silent, Tasks, review_writing, tune};
 
@@ -14,21 +12,7 @@ const REVIEW: &str =
 fn data(word: impl Fn(usize, usize) -> String) -> (tempfile::TempDir, Prepared, ReviewTexts) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("Toys_5.json");
-    let mut lines = String::new();
-    for user in 0..10 {
-        for at in 0..6 {
-            let (item, time) = ((user * 2 + at * 4) % 9, 1_400_000_000 + at * 86_400);
-            writeln!(
-                lines,
-                "{{\"reviewerID\": \"U{user}\", \"asin\": \"B{item}\", \"overall\": {}.0, \
-                 \"reviewText\": \"{}\", \"unixReviewTime\": {time}}}",
-                1 + at % 5,
-                word(user, at),
-            )
-            .unwrap();
-        }
-    }
-    std::fs::write(&path, lines).unwrap();
+    toy::write_reviews(&path, word);
     let dataset = reviews::load(&path).unwrap();
     let prepared = Prepared::new(dataset, &config(&[])).unwrap();
     let texts = ReviewTexts::read(&path, &prepared.dataset).unwrap();

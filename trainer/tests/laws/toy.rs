@@ -1,5 +1,7 @@
 //! Twelve people, nineteen films, a language model of two small blocks.
 
+use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleVisitor, Param};
@@ -251,6 +253,25 @@ pub(crate) fn user_llm(prepared: &Prepared, config: &RunConfig) -> UserLlm {
         .with_perceiver(language.perceiver.cloned())
         .init(llm, encoder);
     drawn(open_gates(model))
+}
+
+/// Ten people who write about six of nine things each.
+pub(crate) fn write_reviews(path: &Path, word: impl Fn(usize, usize) -> String) {
+    let mut lines = String::new();
+    for user in 0..10 {
+        for at in 0..6 {
+            let (item, time) = ((user * 2 + at * 4) % 9, 1_400_000_000 + at * 86_400);
+            writeln!(
+                lines,
+                "{{\"reviewerID\": \"U{user}\", \"asin\": \"B{item}\", \"overall\": {}.0, \
+                 \"reviewText\": \"{}\", \"unixReviewTime\": {time}}}",
+                1 + at % 5,
+                word(user, at),
+            )
+            .unwrap();
+        }
+    }
+    std::fs::write(path, lines).unwrap();
 }
 
 /// Random weights are drawn when they are first read: do it here, in the order of the module.
