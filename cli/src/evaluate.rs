@@ -40,6 +40,11 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         output::print(&protocol);
         return Ok(Ended::Done);
     }
+    anyhow::ensure!(
+        !args.costs || config.dual_encoder.is_none(),
+        "costs are counted for the encoder of events, and this run has a [dual_encoder]; leave out \
+         --costs"
+    );
     let device = workplace.device()?;
     let mut monitor = workplace.terminal();
     let mut answered = baselines(&run, &device)?;
@@ -168,10 +173,16 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         folder.write("costs.svg", plots::costs(&costs).as_bytes())?;
     }
     output::print(&text);
+    let others = match (&training, costs.is_empty()) {
+        (None, true) => "",
+        (Some(_), true) => " and training.svg",
+        (None, false) => " and costs.svg",
+        (Some(_), false) => ", training.svg and costs.svg",
+    };
     output::note(&format!(
         "written to {}, with recall.svg{} beside it",
         folder.path().join("report.md").display(),
-        training.map_or("", |_| " and training.svg")
+        others
     ));
     if let Some(path) = &args.save {
         let tuning = match tuned.as_slice() {

@@ -116,10 +116,7 @@ pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<End
     let language = config.language()?;
     let encoder = match language.tuning.encoder {
         EncoderInit::Pretrained => folder.load_history_encoder(&config, &prepared, &device)?,
-        EncoderInit::Random => {
-            device.seed(config.seed);
-            prepared.new_history_encoder(&config, &device)
-        }
+        EncoderInit::Random => prepared.random_encoder(&config, &device),
     };
     let language_model = sources::language_model(language.llm, &workplace.store, &device)
         .with_context(|| format!("the language model {:?} of this run", language.llm.model))?;

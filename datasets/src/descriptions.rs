@@ -46,15 +46,18 @@ impl Source {
             }
             Self::Path(path) => {
                 let files = Files::open(path, options)?;
-                let says_nothing =
-                    Layout::of(&files).is_some() || files.has(&sequences::ITEMS_NAMES);
-                match says_nothing {
+                match says_nothing(&files) {
                     true => Ok(Descriptions::new(catalogue).finish()),
                     false => reviews::descriptions(files, catalogue),
                 }
             }
         }
     }
+}
+
+/// Whether these files are of a kind that has no texts of people: MovieLens, or sequences of visits.
+pub(crate) fn says_nothing(files: &Files) -> bool {
+    Layout::of(files).is_some() || files.has(&sequences::ITEMS_NAMES)
 }
 
 /// Collects descriptions by items' ids; the first that says something stays.

@@ -2,9 +2,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::descriptions::says_nothing;
+use crate::read::files::Files;
 use crate::read::log::Log;
 use crate::read::tables::Sink;
-use crate::reviews::ReviewTexts;
+use crate::reviews::{ReviewTexts, TextsWriter};
 use crate::tables::{self, TableConfig};
 use crate::{Dataset, Error, ReadOptions, load};
 
@@ -60,6 +62,9 @@ impl Source {
         options: &ReadOptions,
     ) -> Result<ReviewTexts, Error> {
         match self {
+            Self::Path(path) if says_nothing(&Files::open(path, options)?) => {
+                TextsWriter::new(dataset)?.finish()
+            }
             Self::Path(path) => ReviewTexts::read_with(path, dataset, options),
             Self::Tables { config, folder } => tables::load_texts(config, folder, dataset, options),
         }

@@ -220,8 +220,9 @@ pub fn prepare(
 
 /// As [`prepare`], byte for byte, when the events do not fit into memory: they take at most about
 /// `memory` bytes of it, besides everybody's ids and the catalogue, and twice their size in
-/// temporary files beside the store. Where reviews are kept, there are 4 bytes an event and about
-/// 60 a text more in memory, and the texts once more in a temporary file.
+/// temporary files beside the store. Where reviews are kept, there are 8 bytes an event and about
+/// 60 a text more in memory, ids and catalogue twice, and the texts once more in a file in the
+/// system's folder for temporary ones.
 ///
 /// # Errors
 ///
@@ -287,7 +288,8 @@ pub struct Origin {
     pub repairs: ReadReport,
 }
 
-/// Check the tables that another program wrote, as [`PreparedStore::seal`] does and with its lock,
+/// Check the tables that another program wrote, as [`PreparedStore::seal`] does, which adds
+/// `events.rows` to them but here no lock,
 /// and write them anew into `folder`, which must not exist or be empty. What [`prepare`] writes of the
 /// same rows is the same, byte for byte, whoever wrote the tables.
 ///
@@ -322,7 +324,7 @@ pub struct Origin {
 /// ```
 pub fn rewrite(theirs: &Path, origin: Origin, folder: &Path) -> Result<PreparedStore, Error> {
     let mut writer = StoreWriter::new(folder)?;
-    let store = PreparedStore::seal(theirs, &origin.name, origin.time_is_rank)?;
+    let store = PreparedStore::check(theirs, &origin.name, origin.time_is_rank)?;
     let settings = &origin.settings;
     let dataset = store.dataset()?;
     let split = Split::new(&dataset, &settings.split)?;
@@ -407,6 +409,13 @@ impl PreparedStore {
     /// [`Error::NoStore`] and [`Error::Damaged`] with the file and what is wrong with it,
     /// [`Error::Read`] for one that is absent.
     pub fn seal(folder: &Path, name: &str, time_is_rank: bool) -> Result<Self, Error> {
+        let store = Self::check(folder, name, time_is_rank)?;
+        store.lock.write(folder)?;
+        Ok(store)
+    }
+
+    /// As [`seal`](Self::seal), with the lock in memory alone.
+    fn check(folder: &Path, name: &str, time_is_rank: bool) -> Result<Self, Error> {
         let all = [
             EVENTS.file,
             ROWS,
@@ -451,7 +460,6 @@ impl PreparedStore {
         store.lock.users = store.users.len();
         store.lock.items = store.catalogue.len();
         store.lock.events = store.n_events();
-        store.lock.write(folder)?;
         Ok(store)
     }
 

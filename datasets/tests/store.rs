@@ -247,12 +247,14 @@ fn texts_that_cannot_be_are_found_before_a_store_is_sealed() {
     let refused = |numbers: &[u32], expected: &str| {
         let error = seal(numbers).unwrap_err();
         assert!(error.contains(expected), "{error}");
+        assert!(!path.join("data.lock").exists());
     };
     refused(&[2, 0, 3, 2], "a text beyond the 2 that there are");
     refused(&[2, 0, 1], "it has 3 rows for 4 events");
     fs::remove_file(path.join("events.texts")).unwrap();
     let error = PreparedStore::seal(path, "theirs", false).unwrap_err();
     assert!(error.to_string().contains("no events.texts"), "{error}");
+    assert!(!path.join("data.lock").exists());
 }
 
 #[test]

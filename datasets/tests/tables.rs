@@ -224,6 +224,24 @@ fn texts_are_found_with_and_without_times_and_for_repeats() {
     assert_eq!(said(&config), ["second, really", "first"]);
 }
 
+/// What was written late is no part of an earlier event that says nothing.
+#[test]
+fn an_event_without_a_text_keeps_its_place_among_its_equals() {
+    let folder = folder(&[("log.csv", "who,what,said\nada,7,\nada,7,\nada,7,late\n")]);
+    let keep = ReadOptions {
+        repeats: Repeats::Keep,
+        ..ReadOptions::default()
+    };
+    let config = TableConfig {
+        text: Some("said".into()),
+        ..TableConfig::new("log.csv", "who", "what")
+    };
+    let dataset = load(&config, folder.path(), &keep).unwrap();
+    let texts = load_texts(&config, folder.path(), &dataset, &keep).unwrap();
+    let said = [0, 1, 2].map(|event| texts.get(0, event).unwrap().map(|review| review.text));
+    assert_eq!(said, [None, None, Some("late".to_string())]);
+}
+
 #[test]
 fn what_is_no_table_is_named() {
     let folder = folder(&[

@@ -2,6 +2,7 @@
 
 use burn::config::Config;
 use burn::module::Module;
+use burn::nn::Initializer;
 use burn::nn::attention::CrossAttentionCache;
 use burn::nn::transformer::{PositionWiseFeedForward, PositionWiseFeedForwardConfig};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
@@ -45,8 +46,8 @@ pub struct FusionConfig {
     pub gated: bool,
     /// Latest event embeddings that are read as they are, beside what the Perceiver compresses all
     /// of them to. The last one is what a causal encoder predicts the next event from, and the
-    /// language model need not wait for the Perceiver to learn to hand it on. 0 in the paper; without
-    /// a Perceiver all events are read anyway.
+    /// language model need not wait for the Perceiver to learn to hand it on. 0 in the paper;
+    /// without a Perceiver all events are read anyway.
     #[config(default = 0)]
     pub n_recent: usize,
     /// Whether the event as it was embedded is added, through a feed-forward network, to what the
@@ -196,10 +197,8 @@ impl UserLlmConfig {
             !self.fusion.event_inputs || matches!(encoder, HistoryEncoder::NextEvent(_)),
             "`fusion.event_inputs`: a dual encoder has no embedding per event"
         );
-        let event_inputs =
-            PositionWiseFeedForwardConfig::new(d_encoder, 2 * d_encoder).with_dropout(0.0);
         UserLlm {
-            event_inputs: (self.fusion.event_inputs).then(|| event_inputs.init(&device)),
+            event_inputs: (self.fusion.event_inputs).then(|| closed(d_encoder, &device)),
             resampler: self
                 .perceiver
                 .as_ref()
@@ -212,6 +211,16 @@ impl UserLlmConfig {
             encoder,
         }
     }
+}
+
+/// A feed-forward network that gives nothing at first: what it is added to is learned from as it is,
+/// and this opens as it is of use.
+fn closed(d_model: usize, device: &Device) -> PositionWiseFeedForward {
+    let config = PositionWiseFeedForwardConfig::new(d_model, 2 * d_model).with_dropout(0.0);
+    let mut network = config.init(device);
+    network.linear_outer.weight = Initializer::Zeros.init([2 * d_model, d_model], device);
+    network.linear_outer.bias = Some(Initializer::Zeros.init([d_model], device));
+    network
 }
 
 /// Root mean square of the token embeddings, over that of a fresh projector's output (about 0.58).
@@ -233,7 +242,8 @@ impl UserLlm {
     ///
     /// - output: `[batch, n_latents + n_recent, d_user]`, the latest event first behind the
     ///   latents, and no more of them than the longest history has; or `[batch, length, d_user]`
-    ///   without a Perceiver
+    ///   without a Perceiver. Of a dual encoder `length` is its `n_embeddings`, and the latest the
+    ///   last of them
     pub fn read_user(&self, history: &EventBatch) -> UserEmbeddings {
         let read = self.read_events(history);
         let Some(resampler) = &self.resampler else {
@@ -533,9 +543,17 @@ mod tests {
     fn event_inputs_are_added_to_what_the_perceiver_reads_and_to_nothing_else() {
         let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::All);
         let fusion = fusion.with_n_recent(1).with_event_inputs(true);
-        let with = init(fusion, 16);
+        let mut with = init(fusion, 16);
         let mut without = with.clone();
         without.event_inputs = None;
+        let embeddings = |model: &UserLlm| user(model).embeddings.into_data();
+        embeddings(&with).assert_eq(&embeddings(&without), true); // closed
+        let network = with.event_inputs.as_mut().unwrap();
+        let loud = Initializer::Uniform {
+            min: -1.0,
+            max: 1.0,
+        };
+        network.linear_outer.weight = loud.init([32, 16], &Device::flex());
         let (with, without) = (user(&with).embeddings, user(&without).embeddings);
         let change = |slots: std::ops::Range<usize>| {
             let change =

@@ -84,15 +84,15 @@ pub fn load_adapter(folder: &Path, model: LanguageModel) -> Result<LanguageModel
     })
 }
 
-/// A loaded model with the adapters of a PEFT folder merged into it. Its hash is that of the weight
-/// files of both, joined by `+`.
+/// A loaded model with the adapters of a PEFT folder merged into it. Its hash is that of the base's weight
+/// files and that of the adapter's two files, joined by `+`.
 ///
 /// # Errors
 ///
 /// As [`load_adapter`].
 pub fn merge_adapter(folder: &Path, loaded: LoadedModel) -> Result<LoadedModel, Error> {
     let model = load_adapter(folder, loaded.model)?.materialize();
-    let adapter = weights::sha256(&[folder.join(WEIGHTS)])?;
+    let adapter = weights::sha256(&[folder.join(CONFIG), folder.join(WEIGHTS)])?;
     Ok(LoadedModel {
         model,
         sha256: format!("{}+{adapter}", loaded.sha256),

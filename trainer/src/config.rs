@@ -21,9 +21,9 @@ use crate::Error;
 /// that does not exist is refused with its path. Keys that came later may be left out, and then mean
 /// what was done before there was a choice: `data.min_history`, `data.read`, `data.split`,
 /// `llm.adapter`, `tuning.encoder`, `tuning.encoder_dropout`, `tuning.teacher_answers`,
-/// `prompts.text_events`, `objective.sparse_rows`, `objective.history_len`, `objective.devices`. The
-/// sections of the language model (`llm`, `fusion`, `tuning`, `prompts`, and `perceiver` if wanted)
-/// may be left out together: the run then is about the encoder alone.
+/// `prompts.text_events`, `review.event`, `objective.sparse_rows`, `objective.history_len`,
+/// `objective.devices`. The sections of the language model (`llm`, `fusion`, `tuning`, `prompts`, and
+/// `perceiver` if wanted) may be left out together: the run then is about the encoder alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunConfig {
     /// Name of the run, and of its folder.
@@ -320,8 +320,9 @@ pub struct SummaryConfig {
 pub struct ReviewConfig {
     /// Asks for a review of `{title}`, which the person gave `{rating}`.
     pub prompt: String,
-    /// One event of a history as text for this task, in place of `prompts.event`: also has `{review}`,
-    /// the words of what the person wrote there, at most `max_tokens` of them. May be left out.
+    /// One event of a history as text for this task, in place of `prompts.event`: also has
+    /// `{review}`, the words of what the person wrote there, at most `max_tokens` of them. May be
+    /// left out.
     pub event: Option<String>,
     /// What of a review is written.
     pub target: ReviewTarget,
@@ -855,14 +856,11 @@ impl RunConfig {
         if !matches!(self.objective.item_loss, ItemLoss::InBatchSoftmax { .. }) {
             return Err(Self::not_in_batch());
         }
-        let is_whole = self.objective.workers == 1 && self.objective.devices.is_empty();
+        let (alone, devices) = (self.objective.workers == 1, &self.objective.devices);
         let whole = "1 with a [dual_encoder], whose negatives are those of the whole batch";
-        expect(
-            is_whole,
-            "objective.workers",
-            "several workers or devices",
-            whole,
-        )?;
+        expect(alone, "objective.workers", "several", whole)?;
+        let none = "none with a [dual_encoder], whose negatives are those of the whole batch";
+        expect(devices.is_empty(), "objective.devices", "some", none)?;
         let slides = self.data.stride > 0;
         let sliding = "at least 1 with a [dual_encoder], which predicts the last event of a window";
         expect(slides, "data.stride", "0", sliding)?;
@@ -1072,7 +1070,11 @@ mod tests {
         for (patch, expected) in [
             (
                 "objective.workers=2",
-                "`objective.workers` = several workers or devices: expected 1",
+                "`objective.workers` = several: expected 1",
+            ),
+            (
+                "objective.devices=[\"flex\"]",
+                "`objective.devices` = some: expected none",
             ),
             ("data.stride=0", "`data.stride` = 0: expected at least 1"),
             (

@@ -177,7 +177,7 @@ impl Sizes {
         2.0 * (inputs + perceiver + d * self.d_user * n) as f64
     }
 
-    /// The weights of Perceiver and projector.
+    /// The weights of Perceiver and projector, and of what brings the events' own embeddings there.
     pub fn perceiver_weights(&self) -> usize {
         let d = self.encoder.d_model;
         let layers = self.perceiver.as_ref().map_or(0, |perceiver| {
@@ -217,7 +217,7 @@ impl Sizes {
 ///
 /// # Errors
 ///
-/// If the question cannot be tokenized, or the run is about the encoder alone.
+/// If the question cannot be tokenized, or the run is about the encoder alone or has a dual encoder.
 #[expect(
     clippy::too_many_arguments,
     reason = "everything that takes part in a question"

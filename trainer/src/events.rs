@@ -146,7 +146,8 @@ impl EventBatcher {
     ///
     /// # Panics
     ///
-    /// Panics if there is no history.
+    /// Panics if there is no history, or if the encoder reads reviews and
+    /// [`Prepared::with_reviews_read`](crate::Prepared::with_reviews_read) has not been called.
     pub fn batch(&self, histories: &[EventSlice<'_>], device: &Device) -> EventBatch {
         let longest = histories
             .iter()
@@ -165,7 +166,8 @@ impl EventBatcher {
     ///
     /// # Panics
     ///
-    /// Panics if there is no event.
+    /// Panics if there is no event, or if the encoder reads reviews and
+    /// [`Prepared::with_reviews_read`](crate::Prepared::with_reviews_read) has not been called.
     pub fn pack(&self, histories: &[EventSlice<'_>], device: &Device) -> PackedEvents {
         let lengths: Vec<usize> = histories.iter().map(|history| history.len()).collect();
         let length = lengths.iter().copied().max().unwrap_or(0);

@@ -3,8 +3,9 @@
 //! ```text
 //! README.md            the model card
 //! language-model/      a Hugging Face folder, what was trained in it merged
-//! adapter/             the same training as adapters in PEFT's layout, under the strategy `lora`
-//! fusion/              encoder, Perceiver, projector and cross-attention; run file; vocabulary;
+//! adapter/             the same training as adapters in PEFT's layout, under the strategy `lora`, if the
+//!                      model that they belong to has a name: without `llm.adapter`
+//! fusion/              the encoder and what joins the two; run file; vocabulary;
 //!                      title-vectors.safetensors, of all items in order, where titles are read, and
 //!                      description-vectors.safetensors
 //! export.json          every trained parameter, and the file that it is in
@@ -26,11 +27,17 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use crate::added_items::ITEM;
-use crate::{Error, Prepared, RunConfig, RunFolder};
+use crate::{Error, LanguageSections, Prepared, RunConfig, RunFolder};
 
 const LANGUAGE_MODEL: &str = "language-model";
 const ADAPTER: &str = "adapter";
 const FUSION: &str = "fusion/fusion.safetensors";
+
+/// Whether what was trained in the language model is written as adapters, too. With an adapter
+/// merged before, the model that they belong to has no name.
+fn has_adapter(language: &LanguageSections<'_>) -> bool {
+    language.tuning.strategy == TuningStrategy::Lora && language.llm.adapter.is_none()
+}
 
 /// Logits of the written model may be so far from those of the tuned one: merging rounds.
 const TOLERANCE: f32 = 1e-4;
@@ -120,7 +127,7 @@ impl Parts<'_> {
         let llm = &self.llm;
         let language_model = folder.join(LANGUAGE_MODEL);
         save::save_hugging_face(&language_model, &merged.llm, &llm.config, &llm.tokenizer)?;
-        if language.tuning.strategy == TuningStrategy::Lora {
+        if has_adapter(&language) {
             let base = &language.llm.model;
             adapter::save_adapter(&folder.join(ADAPTER), &self.tuned.llm, base)?;
         }
@@ -243,9 +250,9 @@ impl Parts<'_> {
             Ok(report) => report.lines().skip(1).collect::<Vec<_>>().join("\n"),
             Err(_) => "Not evaluated: `user-llm evaluate` does it.".into(),
         };
-        let adapter = match language.tuning.strategy {
-            TuningStrategy::Lora => "- `adapter/`: what was trained in it, for PEFT\n",
-            _ => "",
+        let adapter = match has_adapter(&language) {
+            true => "- `adapter/`: what was trained in it, for PEFT\n",
+            false => "",
         };
         Ok(format!(
             "---\nlicense: other\nbase_model: {model}\nlibrary_name: transformers\ntags: [user-llm, recommendation]\n---\n\n\
@@ -277,7 +284,7 @@ impl Parts<'_> {
              - User embeddings are made from what a person did, and can tell of it: treat them as \
              the history itself.\n\
              - Under `full` and `lora` the language model itself has changed, and may be worse at \
-             everything else; under `enc` and `proj` it is as its publisher made it.\n",
+             everything else; under `enc` and `proj` it is as it was before tuning.\n",
             name = self.config.name,
             llm = self.llm.name,
             fusion = fusion.as_str().unwrap_or_default(),

@@ -21,6 +21,7 @@ mod error;
 pub mod evaluate;
 mod events;
 mod export;
+mod files;
 mod lazy_adamw;
 pub mod metrics;
 mod monitor;

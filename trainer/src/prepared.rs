@@ -185,14 +185,7 @@ impl Prepared {
     /// Panics if it reads texts and [`with_texts_read`](Self::with_texts_read) has not been
     /// called since the last items came.
     pub fn new_encoder(&self, device: &Device) -> UserEncoder {
-        struct Draw;
-        impl ModuleVisitor for Draw {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                param.val();
-            }
-        }
-        let mut encoder = self.encoder.init(device);
-        encoder.visit(&mut Draw);
+        let mut encoder = drawn(self.encoder.init(device));
         if self.text_encoder().is_some() {
             let constant = device.clone().without_autodiff();
             let frozen = self.encoder.modalities.iter();
@@ -210,7 +203,7 @@ impl Prepared {
 
     /// A fresh dual encoder of this run.
     pub fn new_dual_encoder(&self, config: &DualEncoderConfig, device: &Device) -> DualEncoder {
-        config.init(&self.encoder, device)
+        drawn(config.init(&self.encoder, device))
     }
 
     /// A fresh encoder of this run, of whichever kind it is about.
@@ -219,6 +212,13 @@ impl Prepared {
             Some(dual) => self.new_dual_encoder(dual, device).into(),
             None => self.new_encoder(device).into(),
         }
+    }
+
+    /// The encoder of a tuning that begins with a random one (`tuning.encoder`): the same whenever it
+    /// is asked for.
+    pub fn random_encoder(&self, config: &RunConfig, device: &Device) -> HistoryEncoder {
+        device.seed(config.seed);
+        self.new_history_encoder(config, device)
     }
 
     /// The genre that most events of a history have; of equals, the one that came up last.
@@ -236,6 +236,18 @@ impl Prepared {
         let best = (0..n_genres).max_by_key(|&genre| (counts[genre], std::cmp::Reverse(genre)))?;
         (counts[best].0 > 0).then_some(best)
     }
+}
+
+/// A module with its weights drawn.
+fn drawn<M: Module>(module: M) -> M {
+    struct Draw;
+    impl ModuleVisitor for Draw {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            param.val();
+        }
+    }
+    module.visit(&mut Draw);
+    module
 }
 
 /// The vectors of all reviews, by their numbers from 1.

@@ -162,8 +162,8 @@ impl Objective<UserEncoder> for NextEvent<'_> {
         self.objective.loss(encoder, &events).total
     }
 
-    /// Side by side where there are workers or devices, and over the rows of the item table that are read
-    /// where these alone are to be trained.
+    /// Side by side where there are workers or devices, and over the rows of the item table that
+    /// are read where these alone are to be trained.
     fn gradients(&mut self, encoder: &UserEncoder, step: usize) -> (f32, GradientsParams) {
         let is_alone = self.devices.iter().all(|device| *device == self.device);
         if self.devices.len() == 1 && is_alone && self.sparse.is_none() {
@@ -335,7 +335,6 @@ mod tests {
             let several = [
                 "objective.workers=2",
                 "objective.workers=3",
-                "objective.devices=[\"flex\"]",
                 "objective.devices=[\"flex\", \"flex\"]",
             ];
             for workers in several {

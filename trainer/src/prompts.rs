@@ -75,10 +75,7 @@ pub(crate) fn event_text(
     let genres = item.genres.iter();
     let genres = genres.map(|&genre| catalogue.genres[usize::from(genre)].as_str());
     let genres = genres.collect::<Vec<_>>().join(", ");
-    let rating = match event.rating {
-        NO_RATING => String::new(),
-        rating => rating.to_string(),
-    };
+    let rating = rating_text(event.rating);
     let values = [
         ("{title}", item.title.as_str()),
         ("{genres}", &genres),
@@ -86,6 +83,14 @@ pub(crate) fn event_text(
         ("{review}", review),
     ];
     fill(template, &values)
+}
+
+/// A rating as text; nothing where nobody rated.
+pub(crate) fn rating_text(rating: f32) -> String {
+    match rating {
+        NO_RATING => String::new(),
+        rating => rating.to_string(),
+    }
 }
 
 /// The token that ends a line, and with it an answer.

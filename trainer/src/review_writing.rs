@@ -10,7 +10,7 @@ use llm_fusion::{UserDecoder, UserLlm};
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Figure, Rouge};
-use crate::prompts::{event_text, fill, line_end};
+use crate::prompts::{event_text, fill, line_end, rating_text};
 use crate::tasks::Tasks;
 use crate::{Error, Monitor, Prepared, ReviewConfig, ReviewTarget, RunConfig};
 
@@ -84,14 +84,17 @@ impl ReviewWriting {
     ) -> Result<Vec<u32>, Error> {
         let catalogue = &prepared.dataset.catalogue;
         let title = catalogue.items[event.item as usize].title.as_str();
-        let rating = event.rating.to_string();
+        let rating = rating_text(event.rating);
         let values = [("{title}", title), ("{rating}", &rating)];
         tasks.prompt_of(&fill(&self.config.prompt, &values), |prompts| {
             let template = self.config.event.as_ref().unwrap_or(&prompts.event);
             let skipped = history.len().saturating_sub(prompts.text_events);
             let mut text = prompts.history.clone();
             for (at, event) in history.iter().enumerate().skip(skipped) {
-                let review = self.written(user, first + at)?.unwrap_or_default();
+                let review = match template.contains("{review}") {
+                    true => self.written(user, first + at)?.unwrap_or_default(),
+                    false => String::new(),
+                };
                 let review: Vec<&str> = review.split(' ').take(self.config.max_tokens).collect();
                 text += &event_text(template, catalogue, event, &review.join(" "));
             }
@@ -176,7 +179,7 @@ fn asked<'a>(prepared: &'a Prepared, task: &ReviewWriting) -> Result<Vec<Asked<'
 ///
 /// If the texts cannot be read, or no test user wrote anything.
 pub fn latest(prepared: &Prepared, task: &ReviewWriting) -> Result<ReviewRow, Error> {
-    score("own latest review", prepared, task, |asked| {
+    score("own latest review", &asked(prepared, task)?, |asked| {
         for event in (0..asked.history.len()).rev() {
             if let Some(text) = task.written(asked.user, event)? {
                 return Ok(text);
@@ -249,9 +252,10 @@ fn watched(
     monitor: &mut dyn Monitor,
     mut write: impl FnMut(&Asked<'_>) -> Result<String, Error>,
 ) -> Result<ReviewRow, Error> {
+    let asked = asked(prepared, task)?;
     let mut done = 0;
-    monitor.begin(&format!("{name}: reviews"), 0, prepared.test_users.len());
-    let row = score(name, prepared, task, |asked| {
+    monitor.begin(&format!("{name}: reviews"), 0, asked.len());
+    let row = score(name, &asked, |asked| {
         let text = write(asked);
         done += 1;
         monitor.step(done, &[]);
@@ -264,13 +268,12 @@ fn watched(
 /// Let a contender write about every test item, and hold it against what was written.
 fn score(
     name: &str,
-    prepared: &Prepared,
-    task: &ReviewWriting,
+    asked: &[Asked<'_>],
     mut write: impl FnMut(&Asked<'_>) -> Result<String, Error>,
 ) -> Result<ReviewRow, Error> {
     let mut scores: Vec<Rouge> = Vec::new();
-    for asked in asked(prepared, task)? {
-        scores.push(Rouge::new(&asked.reference, &write(&asked)?, true));
+    for asked in asked {
+        scores.push(Rouge::new(&asked.reference, &write(asked)?, true));
     }
     let figure = |f1: fn(&Rouge) -> f64| Figure::of(&scores.iter().map(f1).collect::<Vec<_>>());
     Ok(ReviewRow {

@@ -13,15 +13,17 @@ use llm::load::LoadedModel;
 use llm_fusion::{UserLlm, UserLlmConfig, trained_parameters};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use user_encoder::{DualEncoder, DualEncoderConfig, HistoryEncoder, UserEncoder};
+use user_encoder::{HistoryEncoder, UserEncoder};
 
 use crate::added_items::ITEM;
 use crate::checkpoint::{Checkpoints, hex};
 use crate::events::vocabulary;
+use crate::files::write_whole;
 use crate::results::Training;
 use crate::tensorboard::EventFile;
-use crate::{Error, ModalityKind, Prepared, RunConfig};
+use crate::{EncoderInit, Error, ModalityKind, Prepared, RunConfig};
 
+const RUN: &str = "run.json";
 const CONFIG: &str = "config.toml";
 const VOCABULARY: &str = "vocabulary.json";
 const ENCODER: &str = "encoder.safetensors";
@@ -82,10 +84,28 @@ impl RunFolder {
         fs::create_dir_all(&folder.path).map_err(Error::io("create", &folder.path))?;
         // Fails on the spot if the folder is another run's.
         folder.pretraining()?.latest()?;
+        folder.refuse_other_data(prepared)?;
         folder.write(CONFIG, config.to_toml().as_bytes())?;
         let added = folder.added_items(prepared)?;
         folder.write_json(VOCABULARY, &vocabularies(prepared, &added))?;
         Ok(folder)
+    }
+
+    /// An encoder that lies here without checkpoints has to have learned from these data, as far as
+    /// `run.json` tells.
+    fn refuse_other_data(&self, prepared: &Prepared) -> Result<(), Error> {
+        if !self.path.join(ENCODER).exists() {
+            return Ok(());
+        }
+        let run = fs::read(self.path.join(RUN)).unwrap_or_default();
+        let run: serde_json::Value = serde_json::from_slice(&run).unwrap_or_default();
+        match run["data"]["sha256"].as_str() {
+            Some(other) if other != prepared.dataset.sha256 => Err(Error::RunFolder {
+                path: self.path.clone(),
+                reason: "its encoder was pretrained on other data; choose another folder".into(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The items that were added after training; see [`Prepared::with_added_items`].
@@ -141,9 +161,8 @@ impl RunFolder {
 
     /// The same folder for another tuning of the same pretrained encoder.
     pub fn tuned_by(&self, config: &RunConfig) -> Self {
-        let tuning = config.language().ok().map(|language| Tuning {
-            name: language.tuning_name(),
-            print: fingerprint(&(
+        let tuning = config.language().ok().map(|language| {
+            let print = fingerprint(&(
                 (
                     &self.pretraining_print,
                     &language.llm,
@@ -152,7 +171,14 @@ impl RunFolder {
                 ),
                 // The tested users are among them: their genres are not taught.
                 (&language.tuning, &language.prompts, config.evaluation.users),
-            )),
+            ));
+            Tuning {
+                name: language.tuning_name(),
+                print: match language.review {
+                    Some(review) => fingerprint(&(&print, review)),
+                    None => print,
+                },
+            }
         });
         Self {
             tuning,
@@ -216,7 +242,7 @@ impl RunFolder {
             self.write("tokenizer.json", tokenizer.as_bytes())?;
         }
         self.write_json(
-            "run.json",
+            RUN,
             &serde_json::json!({
                 "name": config.name,
                 "seed": config.seed,
@@ -255,23 +281,8 @@ impl RunFolder {
         Ok(encoder)
     }
 
-    /// The pretrained dual encoder, with rows for the items added to `prepared`.
-    ///
-    /// # Errors
-    ///
-    /// If there is none, or its file does not fit the config.
-    pub fn load_dual_encoder(
-        &self,
-        config: &DualEncoderConfig,
-        prepared: &Prepared,
-        device: &Device,
-    ) -> Result<DualEncoder, Error> {
-        let mut encoder = self.load_into(prepared.new_dual_encoder(config, device))?;
-        prepared.add_rows(&mut encoder.modalities[ITEM]);
-        Ok(encoder)
-    }
-
-    /// The pretrained encoder, of whichever kind the run is about.
+    /// The pretrained encoder, of whichever kind the run is about, with rows for the items added to
+    /// `prepared`.
     ///
     /// # Errors
     ///
@@ -282,9 +293,23 @@ impl RunFolder {
         prepared: &Prepared,
         device: &Device,
     ) -> Result<HistoryEncoder, Error> {
+        let mut encoder = self.load_pretrained(config, prepared, device)?;
+        prepared.add_rows(encoder.modality_mut(ITEM));
+        Ok(encoder)
+    }
+
+    /// The pretrained encoder as it was pretrained: without rows for added items.
+    fn load_pretrained(
+        &self,
+        config: &RunConfig,
+        prepared: &Prepared,
+        device: &Device,
+    ) -> Result<HistoryEncoder, Error> {
         Ok(match &config.dual_encoder {
-            Some(dual) => self.load_dual_encoder(dual, prepared, device)?.into(),
-            None => self.load_encoder(prepared, device)?.into(),
+            Some(dual) => self
+                .load_into(prepared.new_dual_encoder(dual, device))?
+                .into(),
+            None => self.load_into(prepared.new_encoder(device))?.into(),
         })
     }
 
@@ -403,15 +428,13 @@ impl RunFolder {
             }
             _ => {}
         }
-        // Without rows for added items: tuning knew none.
-        let encoder: HistoryEncoder = match &config.dual_encoder {
-            Some(dual) => {
-                let fresh = prepared.new_dual_encoder(dual, &llm.device());
-                self.load_into(fresh)?.into()
-            }
-            None => self.load_into(prepared.new_encoder(&llm.device()))?.into(),
-        };
         let language = config.language()?;
+        let device = llm.device();
+        // Without rows for added items: tuning knew none.
+        let encoder = match language.tuning.encoder {
+            EncoderInit::Pretrained => self.load_pretrained(config, prepared, &device)?,
+            EncoderInit::Random => prepared.random_encoder(config, &device),
+        };
         let fused =
             UserLlmConfig::new(language.fusion.clone()).with_perceiver(language.perceiver.cloned());
         let model = fused.init(llm.train(), encoder.train());
@@ -495,14 +518,7 @@ impl RunFolder {
     /// If it cannot be written.
     pub fn write(&self, name: &str, contents: &[u8]) -> Result<(), Error> {
         let path = self.path.join(name);
-        let write = || -> std::io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
-            file.write_all(contents)?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            File::open(&self.path)?.sync_all()
-        };
-        write().map_err(Error::io("write", path.clone()))
+        write_whole(&path, contents).map_err(Error::io("write", path))
     }
 
     /// Write a file as JSON.

@@ -10,6 +10,7 @@ use datasets::store::PreparedStore;
 use datasets::{Catalogue, Dataset, Source, SplitConfig};
 use llm::load::LoadedModel;
 
+use crate::files::write_whole;
 use crate::prepared::map_reviews;
 use crate::texts::TextReader;
 use crate::{DataConfig, Error, LlmConfig, ModalityKind, Monitor, Prepared, RunConfig};
@@ -80,7 +81,11 @@ fn from_store(path: &Path, config: &DataConfig) -> Result<Dataset, Error> {
 ///
 /// # Errors
 ///
-/// If the files cannot be read again, or hold no reviews; if a store was prepared without them.
+/// If the files cannot be read again; if a store was prepared without them.
+///
+/// # Panics
+///
+/// Panics if the dataset is not of this store.
 pub fn review_texts(
     config: &DataConfig,
     given: Option<&Path>,
@@ -153,9 +158,10 @@ const TEXT_VECTORS: &str = "text-vectors";
 const ENCODERS: &str = "encoders.json";
 
 /// The same data with the vectors of texts, of all items' and of what people wrote, where a modality
-/// of the run reads them. The text encoder is what `text_encoder.model` names: a known name, a folder, or `owner/name` on the
-/// hub; vectors are kept in the folder `text-vectors` of the cache. `given` is as for [`dataset`];
-/// the vectors of a prepared store need not be computed, nor the encoder be at hand for them.
+/// of the run reads them. The text encoder is what `text_encoder.model` names: a known name, a
+/// folder, or `owner/name` on the hub; vectors are kept in the folder `text-vectors` of the cache.
+/// `given` is as for [`dataset`]; the vectors of a prepared store need not be computed, nor the
+/// encoder be at hand for them.
 ///
 /// # Errors
 ///
@@ -235,14 +241,17 @@ pub fn keep_texts(
     let text = serde_json::to_vec_pretty(&encoders).expect("texts by texts");
     std::fs::create_dir_all(&kept).map_err(Error::io("create", &kept))?;
     let path = kept.join(ENCODERS);
-    std::fs::write(&path, text).map_err(Error::io("write", path))
+    write_whole(&path, &text).map_err(Error::io("write", path))
 }
 
 /// Fingerprints of the text encoders whose vectors are in a folder, by their names in run files.
 fn encoders_of(kept: &Path) -> BTreeMap<String, String> {
     let text = std::fs::read(kept.join(ENCODERS)).unwrap_or_default();
     let mut encoders: BTreeMap<String, String> = serde_json::from_slice(&text).unwrap_or_default();
-    encoders.retain(|_, fingerprint| fingerprint.len() == 64 && fingerprint.is_ascii());
+    // They become names of folders.
+    let is_hash =
+        |hash: &str| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    encoders.retain(|_, fingerprint| is_hash(fingerprint));
     encoders
 }
 

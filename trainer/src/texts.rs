@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use text_encoder::TextEncoder;
 
 use crate::checkpoint::hex;
+use crate::files::write_whole;
 use crate::{Error, Monitor};
 
 /// Texts of one file. Files of texts that are not items' are mapped side by side, of which Linux
@@ -129,9 +130,12 @@ impl TextReader {
     fn copy(&self, name: &str, folder: &Path) -> Result<(), Error> {
         let folder = folder.join(&self.fingerprint[..16]);
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        let from = self.cache.join(name);
-        fs::copy(&from, folder.join(name)).map_err(Error::io("copy", from))?;
-        Ok(())
+        let (from, to) = (self.cache.join(name), folder.join(name));
+        if to.exists() {
+            return Ok(());
+        }
+        let bytes = fs::read(&from).map_err(Error::io("read", from))?;
+        write_whole(&to, &bytes).map_err(Error::io("write", to))
     }
 
     /// The vectors of texts, in their order, with zeros for a text that is empty; `monitor` watches
@@ -153,7 +157,8 @@ impl TextReader {
         let known = known(texts);
         assert!(!known.is_empty(), "no text to read");
         let chunks: Vec<&[&str]> = known.chunks(CHUNK).collect();
-        let mut kept: Vec<Option<Chunk>> = chunks.iter().map(|chunk| self.kept(chunk)).collect();
+        let kept = chunks.iter().map(|chunk| self.kept(chunk));
+        let mut kept: Vec<Option<Chunk>> = kept.collect::<Result<_, _>>()?;
         let mut n_done = (kept.iter().zip(&chunks))
             .filter_map(|(kept, chunk)| kept.as_ref().map(|_| chunk.len()))
             .sum();
@@ -207,7 +212,7 @@ impl TextReader {
             let end = n_texts.min(start + CHUNK);
             let texts = texts(start..end)?;
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            chunks.push(match self.kept(&texts) {
+            chunks.push(match self.kept(&texts)? {
                 Some(chunk) => chunk,
                 None => {
                     if !is_reading {
@@ -231,10 +236,14 @@ impl TextReader {
     }
 
     /// The vectors of a chunk, if they are there and whole.
-    fn kept(&self, texts: &[&str]) -> Option<Chunk> {
+    fn kept(&self, texts: &[&str]) -> Result<Option<Chunk>, Error> {
         let name = file_name(texts);
-        let mut folders = std::iter::once(&self.cache).chain(&self.store);
-        folders.find_map(|folder| Chunk::open(folder, &name, texts.len()))
+        for folder in std::iter::once(&self.cache).chain(&self.store) {
+            if let Some(chunk) = Chunk::open(folder, &name, texts.len())? {
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(None)
     }
 
     fn encode(&self, texts: &[&str]) -> Result<Chunk, Error> {
@@ -242,8 +251,11 @@ impl TextReader {
             Some(encoder) => encoder,
             None => {
                 let model = self.model.as_ref().ok_or_else(|| {
-                    let expected = "one that is at hand: the store has no vectors of some texts";
-                    Error::value("text_encoder.model", "the store's", expected)
+                    let found =
+                        format!("an encoder that is not here ({})", &self.fingerprint[..16]);
+                    let expected = "one that is at hand (`user-llm data fetch` gets it): this run \
+                                    reads texts of which the store has no vectors";
+                    Error::value("text_encoder.model", found, expected)
                 })?;
                 let encoder = TextEncoder::load(model, &self.device)?;
                 self.encoder.get_or_init(|| encoder)
@@ -254,7 +266,7 @@ impl TextReader {
         let name = file_name(texts);
         let path = self.cache.join(&name);
         write(&path, texts.len(), &values)?;
-        Chunk::open(&self.cache, &name, texts.len())
+        Chunk::open(&self.cache, &name, texts.len())?
             .ok_or_else(|| Error::io("read", path)(io::ErrorKind::InvalidData.into()))
     }
 }
@@ -320,9 +332,16 @@ struct Chunk {
 
 impl Chunk {
     /// The `n` vectors of a file, if it is there and whole.
-    fn open(folder: &Path, name: &str, n: usize) -> Option<Self> {
+    fn open(folder: &Path, name: &str, n: usize) -> Result<Option<Self>, Error> {
+        use io::ErrorKind::{NotADirectory, NotFound};
         let path = folder.join(name);
-        let map = map_file(&File::open(&path).ok()?).ok()?;
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // A store's folder may be "in" a file of data, where there is no store.
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
+            Err(error) => return Err(Error::io("read", path)(error)),
+        };
+        let map = map_file(&file).map_err(Error::io("map", &path))?;
         let vectors = SafeTensors::deserialize(&map).ok();
         let vectors = vectors.as_ref().and_then(|file| file.tensor(TENSOR).ok());
         let width = vectors.and_then(|view| match *view.shape() {
@@ -331,16 +350,16 @@ impl Chunk {
         });
         let Some(width) = width else {
             tracing::warn!(path = %path.display(), "damaged vectors are computed again");
-            return None;
+            return Ok(None);
         };
-        Some(Self {
+        Ok(Some(Self {
             name: name.to_string(),
             // The file has no other tensor.
             start: map.len() - n * width * size_of::<f32>(),
             map,
             n,
             width,
-        })
+        }))
     }
 
     fn row(&self, row: usize) -> impl Iterator<Item = f32> {
@@ -418,13 +437,5 @@ fn write(path: &Path, n: usize, values: &[f32]) -> Result<(), Error> {
     let view = TensorView::new(Dtype::F32, vec![n, values.len() / n], &bytes);
     let tensors = [(TENSOR, view.expect("these sizes"))];
     let bytes = safetensors::serialize(tensors, None).expect("plain numbers");
-    let write = || -> std::io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let file = tempfile::NamedTempFile::new_in(folder)?;
-        fs::write(file.path(), &bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(Error::io("write", path))
+    write_whole(path, &bytes).map_err(Error::io("write", path))
 }

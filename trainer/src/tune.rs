@@ -320,7 +320,7 @@ impl<'a> Answering<'a> {
             let prompt = reviews
                 .task
                 .prompt(tasks, prepared, (user, start), &history, event);
-            prompts.push(prompt.expect("texts that have been read before"));
+            prompts.push(prompt.expect("files of texts that could be read when tuning began"));
             texts.push(reviews.task.answer(text));
             histories.push(history);
         }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData, assert_shape};
+use burn::tensor::{Device, Int, Tensor, assert_shape};
 
 /// The id of a value that is not there.
 pub const PADDING: u32 = 0;
@@ -86,23 +86,6 @@ impl EventBatch {
             vectors: self.vectors.clone(),
             lengths,
         }
-    }
-
-    /// `[batch, length]`, `true` at padding; `None` if no row has any.
-    pub fn mask_pad(&self) -> Option<Tensor<2, Bool>> {
-        let length = self.length();
-        if self.lengths.iter().all(|&n| n == length) {
-            return None;
-        }
-        let mask: Vec<bool> = self
-            .lengths
-            .iter()
-            .flat_map(|&n| (0..length).map(move |position| position >= n))
-            .collect();
-        Some(Tensor::from_data(
-            TensorData::new(mask, [self.batch(), length]),
-            &self.device(),
-        ))
     }
 }
 

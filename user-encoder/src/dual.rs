@@ -257,11 +257,6 @@ impl DualEncoder {
     pub fn d_model(&self) -> usize {
         self.queries.dims()[1]
     }
-
-    /// The device of the parameters.
-    pub fn device(&self) -> Device {
-        self.queries.device()
-    }
 }
 
 /// How many events of its history come after each position; 0 at padding.
@@ -325,6 +320,21 @@ mod tests {
                 "{other:?}"
             );
         }
+    }
+
+    #[test]
+    fn without_dropout_two_readings_in_training_are_the_same() {
+        let device = Device::flex().autodiff();
+        device.seed(3);
+        let config = tiny_config().with_dropout_input(0.5).with_dropout(0.5);
+        let encoder = DualEncoderConfig::new(vec!["item".into()]).init(&config, &device);
+        let history = events(&[&[2, 3, 4]], 3, &device);
+        let change = |encoder: &DualEncoder| {
+            let read = || encoder.user_embeddings(&history);
+            largest(read() - read())
+        };
+        assert!(change(&encoder) > 0.0);
+        assert_eq!(change(&encoder.without_dropout()), 0.0);
     }
 
     #[test]

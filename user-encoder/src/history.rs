@@ -1,7 +1,7 @@
 //! What reads a history for a language model: either of the paper's encoders.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use crate::batch::EventBatch;
 use crate::dual::DualEncoder;
@@ -39,8 +39,12 @@ impl HistoryEncoder {
         }
     }
 
-    /// Events as they were embedded, before the transformer: `[batch, length, d_model]`. `None` of the
-    /// dual encoder, whose towers embed the modalities apart.
+    /// Events as they were embedded, before the transformer; `None` of the dual encoder, whose towers
+    /// embed the modalities apart.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[batch, length, d_model]`
     pub fn event_inputs(&self, events: &EventBatch) -> Option<Tensor<3>> {
         match self {
             Self::NextEvent(encoder) => Some(encoder.embedding.forward(events)),
@@ -53,14 +57,6 @@ impl HistoryEncoder {
         match self {
             Self::NextEvent(encoder) => encoder.d_model(),
             Self::Dual(encoder) => encoder.d_model(),
-        }
-    }
-
-    /// The device of the parameters.
-    pub fn device(&self) -> Device {
-        match self {
-            Self::NextEvent(encoder) => encoder.device(),
-            Self::Dual(encoder) => encoder.device(),
         }
     }
 

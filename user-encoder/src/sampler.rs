@@ -61,9 +61,9 @@ impl NegativeSampler {
         ids.iter().map(expected).collect()
     }
 
-    /// Number of ids, padding and unknown included.
-    pub(crate) fn vocab_size(&self) -> usize {
-        self.cumulative.len() + FIRST_ITEM as usize
+    /// Number of items.
+    pub(crate) fn n_items(&self) -> usize {
+        self.cumulative.len()
     }
 
     /// Probability of an id in one draw.

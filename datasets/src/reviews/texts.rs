@@ -238,13 +238,17 @@ impl fmt::Debug for ReviewTexts {
     }
 }
 
+/// Stands for a record that was met and says nothing, until all are.
+const SILENT: TextIndex = TextIndex::MAX;
+
 /// Fills [`ReviewTexts`], in the order of the data files.
 pub(crate) struct Writer<'a> {
     dataset: &'a Dataset,
     by_user: HashMap<&'a str, usize>,
     /// Of every history the number of events before it.
     starts: Vec<usize>,
-    /// Of every event the number of its text, in the order of the data files.
+    /// Of every event the number of its text, in the order of the data files; [`NO_TEXT`] until its
+    /// record is met.
     numbers: Vec<TextIndex>,
     spans: Vec<Span>,
     /// The texts that are there, by half of their hash.
@@ -277,7 +281,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Note the texts of the event of this person, item and, if there is one, time; nothing if the
-    /// dataset has no such event. Of several the first without a text gets it.
+    /// dataset has no such event. Of several the first whose record was not met yet gets it.
     pub(crate) fn add(
         &mut self,
         (user, item, timestamp): (&str, &str, Option<i64>),
@@ -305,12 +309,15 @@ impl<'a> Writer<'a> {
         let Some(first) = places.next() else {
             return Ok(());
         };
-        let has_none = |place: &usize| self.numbers[*place] == NO_TEXT;
+        let is_new = |place: &usize| self.numbers[*place] == NO_TEXT;
         let place = std::iter::once(first)
             .chain(places)
-            .find(has_none)
+            .find(is_new)
             .unwrap_or(first);
-        self.numbers[place] = self.number(&plain(text), &plain(summary))?;
+        self.numbers[place] = match self.number(&plain(text), &plain(summary))? {
+            NO_TEXT => SILENT,
+            number => number,
+        };
         Ok(())
     }
 
@@ -351,7 +358,11 @@ impl<'a> Writer<'a> {
         let mut final_numbers = vec![NO_TEXT; self.spans.len() + 1];
         let mut spans = Vec::new();
         let mut numbers = self.numbers;
-        for number in numbers.iter_mut().filter(|number| **number != NO_TEXT) {
+        for number in &mut numbers {
+            if matches!(*number, NO_TEXT | SILENT) {
+                *number = NO_TEXT;
+                continue;
+            }
             let found = *number as usize;
             if final_numbers[found] == NO_TEXT {
                 spans.push(self.spans[found - 1]);

@@ -260,10 +260,7 @@ impl StoreWriter {
         files.insert(USERS.file, write_users(&path, &written.users, &bounds)?);
         files.insert(ITEMS.file, write_items(&path, &header.catalogue.items)?);
         if let Some(texts) = header.descriptions {
-            files.insert(
-                DESCRIPTIONS.file,
-                write_texts(&path, &DESCRIPTIONS, &texts)?,
-            );
+            files.insert(DESCRIPTIONS.file, write_descriptions(&path, &texts)?);
         }
         let names = StringArray::from_iter_values(&header.catalogue.genres);
         files.insert(GENRES.file, write_one(&path, &GENRES, Arc::new(names))?);
@@ -434,8 +431,8 @@ fn write_items(folder: &Path, items: &[Item]) -> Result<LockedFile, Error> {
 /// Long texts of a batch, which is then far from what one may hold.
 const N_TEXTS: usize = 1 << 10;
 
-fn write_texts(folder: &Path, table: &Table, texts: &[String]) -> Result<LockedFile, Error> {
-    let mut writer = TableWriter::new(folder, table);
+fn write_descriptions(folder: &Path, texts: &[String]) -> Result<LockedFile, Error> {
+    let mut writer = TableWriter::new(folder, &DESCRIPTIONS);
     for texts in texts.chunks(N_TEXTS) {
         writer.write(vec![Arc::new(StringArray::from_iter_values(texts))])?;
     }
@@ -444,7 +441,8 @@ fn write_texts(folder: &Path, table: &Table, texts: &[String]) -> Result<LockedF
 
 fn write_reviews(folder: &Path, texts: &ReviewTexts) -> Result<LockedFile, Error> {
     let mut writer = TableWriter::new(folder, &REVIEWS);
-    for start in (0..texts.n_texts()).step_by(N_TEXTS) {
+    // A table has a batch, if an empty one.
+    for start in (0..texts.n_texts().max(1)).step_by(N_TEXTS) {
         let end = texts.n_texts().min(start + N_TEXTS);
         let numbers = start as TextIndex + 1..=end as TextIndex;
         let reviews = numbers.map(|number| texts.review(number));
