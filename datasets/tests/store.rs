@@ -225,6 +225,29 @@ fn reviews_are_kept_and_found_by_event_as_in_the_files() {
 }
 
 #[test]
+fn where_nobody_wrote_anything_a_store_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let films = generated(&folder.path().join("films"), FileKind::Movielens);
+    let silent = match told(folder.path()) {
+        Source::Tables { mut config, folder } => {
+            (config.text, config.summary) = (None, None);
+            Source::Tables { config, folder }
+        }
+        path => path,
+    };
+    let config = PrepareConfig {
+        reviews: true,
+        ..PrepareConfig::default()
+    };
+    for (n, source) in [films, silent].into_iter().enumerate() {
+        let path = folder.path().join(format!("store-{n}"));
+        let store = prepare(&source, &config, &path).unwrap();
+        let kept = store.review_texts(&store.dataset().unwrap()).unwrap();
+        assert!(kept.unwrap().is_empty());
+    }
+}
+
+#[test]
 fn texts_that_cannot_be_are_found_before_a_store_is_sealed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

@@ -5,7 +5,7 @@ use std::fs;
 use burn::module::Module;
 use burn::tensor::{Device, TensorData};
 use llm_fusion::UserLlm;
-use trainer::{Prepared, RunConfig, RunFolder, Session, Silent, pretrain, tune};
+use trainer::{EncoderInit, Prepared, RunConfig, RunFolder, Session, Silent, pretrain, tune};
 
 use crate::toy;
 
@@ -51,8 +51,11 @@ fn assert_tuned_by_a_config_comes_back(config: RunConfig, file: &str) {
     let tasks = toy::tasks(&prepared, &config);
     let folder = tempfile::tempdir().unwrap();
     let run = open(&folder, &config, &prepared);
-    let model = toy::user_llm(&prepared, &config);
+    let mut model = toy::user_llm(&prepared, &config);
     run.save_encoder(model.encoder.valid()).unwrap();
+    if config.language().unwrap().tuning.encoder == EncoderInit::Random {
+        model.encoder = prepared.random_encoder(&config, &model.device());
+    }
 
     let mut silent = Silent;
     let (tuned, outcome) =
@@ -93,6 +96,18 @@ fn a_model_tuned_by_adapters_answers_the_same_after_loading() {
 fn a_soft_prompt_tuned_whole_answers_the_same_after_loading() {
     let patches = ["tuning.strategy=full", "fusion.kind=soft-prompt"];
     assert_a_tuned_model_comes_back(&patches, "full-soft-prompt.safetensors");
+}
+
+/// It is in no file where a strategy leaves it alone.
+#[test]
+fn a_random_encoder_that_was_read_answers_the_same_after_loading() {
+    for strategy in ["proj", "enc"] {
+        let strategy = format!("tuning.strategy={strategy}");
+        let random = ["tuning.encoder=random", "tuning.teacher_weight=0"];
+        let config = toy::config(&[&random[..], &[&strategy]].concat());
+        let file = format!("{}.safetensors", config.language().unwrap().tuning_name());
+        assert_tuned_by_a_config_comes_back(config, &file);
+    }
 }
 
 /// The contenders of the paper are configs: the history as text, and text beside embeddings.
