@@ -16,9 +16,8 @@ use crate::user_llm::UserLlm;
 /// | `Enc` | frozen | – | trains | train |
 /// | `Proj` | frozen | – | frozen | train |
 ///
-/// The fresh parts are projector, Perceiver, cross-attention and `event_inputs`: the paper's `Proj`
-/// trains "projection layers" only, and cross-attention, which starts from nothing, has to be among
-/// them.
+/// The fresh parts are projector, Perceiver and cross-attention: the paper's `Proj` trains
+/// "projection layers" only, and cross-attention, which starts from nothing, has to be among them.
 ///
 /// The encoder's prediction heads are no part of the fused model's path and never train here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +34,7 @@ pub enum TuningStrategy {
 }
 
 /// The fresh parts.
-const FRESH: &str = r"^(projector|resampler|fusion|event_inputs)\.";
+const FRESH: &str = r"^(projector|resampler|fusion)\.";
 
 /// Both encoders without their prediction heads.
 const NEXT_EVENT: &str =

@@ -2,9 +2,7 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::Initializer;
 use burn::nn::attention::CrossAttentionCache;
-use burn::nn::transformer::{PositionWiseFeedForward, PositionWiseFeedForwardConfig};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use llm::{AttentionPlan, LanguageModel, LayerCache};
 use perceiver::{PerceiverResampler, PerceiverResamplerConfig};
@@ -50,11 +48,6 @@ pub struct FusionConfig {
     /// without a Perceiver all events are read anyway.
     #[config(default = 0)]
     pub n_recent: usize,
-    /// Whether the event as it was embedded is added, through a feed-forward network, to what the
-    /// encoder says of it. That is made to tell what comes next, and what the event itself was fades
-    /// in it: to count genres takes both. Off in the paper.
-    #[config(default = false)]
-    pub event_inputs: bool,
 }
 
 /// The two ways in.
@@ -143,9 +136,7 @@ pub struct UserLlm {
     pub llm: LanguageModel,
     /// Reads the history.
     pub encoder: HistoryEncoder,
-    /// From events as they were embedded to what is added to the encoder's word on them.
-    pub event_inputs: Option<PositionWiseFeedForward>,
-    /// Compresses that.
+    /// Compresses what the encoder gives.
     pub resampler: Option<PerceiverResampler>,
     /// Brings it to the language model's side.
     pub projector: Projector,
@@ -163,8 +154,8 @@ impl UserLlmConfig {
     ///
     /// # Panics
     ///
-    /// Panics if the Perceiver's width is not the encoder's, if cross-attention would be in no
-    /// block, or if `event_inputs` are wanted of a dual encoder.
+    /// Panics if the Perceiver's width is not the encoder's, or if cross-attention would be in no
+    /// block.
     pub fn init(&self, llm: LanguageModel, encoder: impl Into<HistoryEncoder>) -> UserLlm {
         let encoder = encoder.into();
         let device = llm.device();
@@ -193,12 +184,7 @@ impl UserLlmConfig {
             FusionKind::CrossAttention | FusionKind::None => (self.fusion.d_user, 1.0),
             FusionKind::SoftPrompt => (d_model, embedding_scale(&llm)),
         };
-        assert!(
-            !self.fusion.event_inputs || matches!(encoder, HistoryEncoder::NextEvent(_)),
-            "`fusion.event_inputs`: a dual encoder has no embedding per event"
-        );
         UserLlm {
-            event_inputs: (self.fusion.event_inputs).then(|| closed(d_encoder, &device)),
             resampler: self
                 .perceiver
                 .as_ref()
@@ -211,16 +197,6 @@ impl UserLlmConfig {
             encoder,
         }
     }
-}
-
-/// A feed-forward network that gives nothing at first: what it is added to is learned from as it is,
-/// and this opens as it is of use.
-fn closed(d_model: usize, device: &Device) -> PositionWiseFeedForward {
-    let config = PositionWiseFeedForwardConfig::new(d_model, 2 * d_model).with_dropout(0.0);
-    let mut network = config.init(device);
-    network.linear_outer.weight = Initializer::Zeros.init([2 * d_model, d_model], device);
-    network.linear_outer.bias = Some(Initializer::Zeros.init([d_model], device));
-    network
 }
 
 /// Root mean square of the token embeddings, over that of a fresh projector's output (about 0.58).
@@ -248,7 +224,7 @@ impl UserLlm {
         let read = self.read_events(history);
         let Some(resampler) = &self.resampler else {
             return UserEmbeddings {
-                embeddings: self.projector.forward(read.events),
+                embeddings: self.projector.forward(read.embeddings),
                 mask_pad: read.mask_pad,
                 lengths: read.lengths,
             };
@@ -256,8 +232,8 @@ impl UserLlm {
         // No more than somebody has: one person's embeddings then have no padding.
         let longest = read.lengths.iter().copied().max().unwrap_or(0);
         let n_recent = self.n_recent.min(longest);
-        let (recent, lengths) = latest(&read.encoded, &read.lengths, n_recent);
-        let latents = resampler.forward(read.events, read.mask_pad);
+        let (recent, lengths) = latest(&read.embeddings, &read.lengths, n_recent);
+        let latents = resampler.forward(read.embeddings, read.mask_pad);
         let n_latents = resampler.n_latents();
         let embeddings = match recent {
             Some(recent) => Tensor::cat(vec![latents, recent], 1),
@@ -280,24 +256,15 @@ impl UserLlm {
     pub fn latents(&self, history: &EventBatch) -> Option<Tensor<3>> {
         let resampler = self.resampler.as_ref()?;
         let read = self.read_events(history);
-        Some(resampler.forward(read.events, read.mask_pad))
+        Some(resampler.forward(read.embeddings, read.mask_pad))
     }
 
     fn read_events(&self, history: &EventBatch) -> ReadEvents {
-        let (encoded, lengths) = self.encoder.embeddings(history);
-        let own = self
-            .event_inputs
-            .as_ref()
-            .zip(self.encoder.event_inputs(history));
-        let events = match own {
-            Some((map, own)) => encoded.clone() + map.forward(own),
-            None => encoded.clone(),
-        };
-        let [_, n, _] = events.dims();
+        let (embeddings, lengths) = self.encoder.embeddings(history);
+        let [_, n, _] = embeddings.dims();
         ReadEvents {
-            mask_pad: mask_after(&lengths, n, &events.device()),
-            events,
-            encoded,
+            mask_pad: mask_after(&lengths, n, &embeddings.device()),
+            embeddings,
             lengths,
         }
     }
@@ -399,9 +366,7 @@ impl UserLlm {
 /// What the encoder makes of histories.
 struct ReadEvents {
     /// `[batch, n, d_encoder]`
-    encoded: Tensor<3>,
-    /// The same with `event_inputs`, for the Perceiver.
-    events: Tensor<3>,
+    embeddings: Tensor<3>,
     /// `[batch, n]`, `true` at padding, which comes last.
     mask_pad: Option<Tensor<2, Bool>>,
     lengths: Vec<usize>,
@@ -536,32 +501,6 @@ mod tests {
             let given = given.slice([row..row + 1, slot..slot + 1]).into_data();
             given.assert_eq(&expected, true);
         }
-    }
-
-    /// The latest events pass as the encoder gives them: what is added is for the Perceiver.
-    #[test]
-    fn event_inputs_are_added_to_what_the_perceiver_reads_and_to_nothing_else() {
-        let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::All);
-        let fusion = fusion.with_n_recent(1).with_event_inputs(true);
-        let mut with = init(fusion, 16);
-        let mut without = with.clone();
-        without.event_inputs = None;
-        let embeddings = |model: &UserLlm| user(model).embeddings.into_data();
-        embeddings(&with).assert_eq(&embeddings(&without), true); // closed
-        let network = with.event_inputs.as_mut().unwrap();
-        let loud = Initializer::Uniform {
-            min: -1.0,
-            max: 1.0,
-        };
-        network.linear_outer.weight = loud.init([32, 16], &Device::flex());
-        let (with, without) = (user(&with).embeddings, user(&without).embeddings);
-        let change = |slots: std::ops::Range<usize>| {
-            let change =
-                with.clone().slice([0..1, slots.clone()]) - without.clone().slice([0..1, slots]);
-            change.abs().max().into_scalar::<f32>()
-        };
-        assert!(change(0..5) > 1e-4);
-        assert_eq!(change(5..6), 0.0);
     }
 
     #[test]

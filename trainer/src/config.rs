@@ -876,9 +876,6 @@ impl RunConfig {
         let reads = self.text_encoder.is_some();
         let none = "no section with a [dual_encoder], which reads no frozen vectors yet";
         expect(!reads, "text_encoder", "a section", none)?;
-        let per_event = (self.fusion.as_ref()).is_some_and(|fusion| fusion.event_inputs);
-        let off = "false with a [dual_encoder], which has no embedding per event";
-        expect(!per_event, "fusion.event_inputs", "true", off)?;
         let labels = "one or more of the modalities that an item has by itself";
         expect(
             !dual.labels.is_empty(),

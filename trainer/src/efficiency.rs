@@ -64,8 +64,6 @@ pub struct Sizes {
     pub perceiver: Option<PerceiverResamplerConfig>,
     /// Event embeddings that pass beside the Perceiver.
     pub n_recent: usize,
-    /// Whether the events as they were embedded are added before it.
-    pub event_inputs: bool,
     /// Width of the user embeddings.
     pub d_user: usize,
     /// Blocks with cross-attention, and its inner width.
@@ -93,7 +91,6 @@ impl Sizes {
             encoder: config.encoder.clone(),
             perceiver: language.perceiver.cloned(),
             n_recent: language.fusion.n_recent,
-            event_inputs: language.fusion.event_inputs,
             d_user: if model.is_soft_prompt() {
                 llm.d_model
             } else {
@@ -173,22 +170,16 @@ impl Sizes {
             }
             None => (0, events),
         };
-        let inputs = self.event_input_weights() * events;
-        2.0 * (inputs + perceiver + d * self.d_user * n) as f64
+        2.0 * (perceiver + d * self.d_user * n) as f64
     }
 
-    /// The weights of Perceiver and projector, and of what brings the events' own embeddings there.
+    /// The weights of Perceiver and projector.
     pub fn perceiver_weights(&self) -> usize {
         let d = self.encoder.d_model;
         let layers = self.perceiver.as_ref().map_or(0, |perceiver| {
             perceiver.n_layers * (4 + 2 * perceiver.ff_multiplier) * d * d
         });
-        self.event_input_weights() + layers + d * self.d_user
-    }
-
-    fn event_input_weights(&self) -> usize {
-        let d = self.encoder.d_model;
-        if self.event_inputs { 4 * d * d } else { 0 }
+        layers + d * self.d_user
     }
 
     /// Cross-attention of `tokens` tokens to `n` user embeddings.
@@ -381,7 +372,6 @@ mod tests {
                 .with_d_ff(48),
             perceiver,
             n_recent: 2,
-            event_inputs: true,
             d_user: 11,
             cross_attention: (2, 20),
         }
@@ -417,10 +407,6 @@ mod tests {
         expected
     }
 
-    fn event_inputs(events: usize) -> f64 {
-        2.0 * product(events, 16, 32)
-    }
-
     #[test]
     fn weights_are_those_of_the_products_and_of_the_rows_that_are_read() {
         let perceiver = PerceiverResamplerConfig::new(16)
@@ -433,17 +419,14 @@ mod tests {
         let layer = 4 * 16 * 16 + 2 * 16 * 48;
         assert_eq!(sizes.encoder_weights(5), 5 * 10 + 10 * 16 + 2 * layer);
         let layer = 4 * 16 * 16 + 2 * 2 * 16 * 16;
-        assert_eq!(sizes.perceiver_weights(), 4 * 16 * 16 + 2 * layer + 16 * 11);
+        assert_eq!(sizes.perceiver_weights(), 2 * layer + 16 * 11);
         let (all, again) = sizes.cross_attention_weights();
         assert_eq!((all, again), (2 * 2 * (24 + 11) * 20, 2 * 2 * 24 * 20));
     }
 
     #[test]
     fn without_a_perceiver_every_event_is_projected() {
-        assert_eq!(
-            sizes(None).user(5),
-            encoder(5) + event_inputs(5) + product(5, 16, 11)
-        );
+        assert_eq!(sizes(None).user(5), encoder(5) + product(5, 16, 11));
     }
 
     #[test]
@@ -452,7 +435,7 @@ mod tests {
             .with_n_latents(3)
             .with_n_layers(2)
             .with_ff_multiplier(2);
-        let mut expected = encoder(5) + event_inputs(5) + product(3 + 2, 16, 11);
+        let mut expected = encoder(5) + product(3 + 2, 16, 11);
         for _layer in 0..2 {
             expected += 2.0 * product(3, 16, 16) + 2.0 * product(5, 16, 16);
             expected += product(3, 16, 5) + product(3, 5, 16);

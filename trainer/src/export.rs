@@ -163,7 +163,7 @@ impl Parts<'_> {
             .clear_metadata()
             // No parameter, and a soft prompt's is made from the embeddings before tuning.
             .metadata("projector_scale", merged.projector.scale().to_string())
-            .with_regex(r"^(encoder|event_inputs|resampler|projector|fusion)\.");
+            .with_regex(r"^(encoder|resampler|projector|fusion)\.");
         merged
             .save_into(&mut store)
             .map_err(|error| Error::Export {

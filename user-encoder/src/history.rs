@@ -39,19 +39,6 @@ impl HistoryEncoder {
         }
     }
 
-    /// Events as they were embedded, before the transformer; `None` of the dual encoder, whose towers
-    /// embed the modalities apart.
-    ///
-    /// # Shapes
-    ///
-    /// - output: `[batch, length, d_model]`
-    pub fn event_inputs(&self, events: &EventBatch) -> Option<Tensor<3>> {
-        match self {
-            Self::NextEvent(encoder) => Some(encoder.embedding.forward(events)),
-            Self::Dual(_) => None,
-        }
-    }
-
     /// Width of the embeddings.
     pub fn d_model(&self) -> usize {
         match self {

@@ -76,13 +76,6 @@ const PERCEIVER_LAYER: [&str; 16] = [
     "feed_forward.linear_outer.bias",
 ];
 
-const FEED_FORWARD: [&str; 4] = [
-    "linear_inner.weight",
-    "linear_inner.bias",
-    "linear_outer.weight",
-    "linear_outer.bias",
-];
-
 const PROJECTOR: [&str; 4] = ["norm.gamma", "norm.beta", "linear.weight", "linear.bias"];
 
 const CROSS_ATTENTION: [&str; 10] = [
@@ -158,15 +151,8 @@ fn these_and_no_other_parameters_receive_a_gradient() {
             &["fusion.0"],
         ),
         (Tiny::soft_prompt(), &[]),
-        (Tiny::soft_prompt().with_event_inputs(), &[]),
     ];
     for (tiny, fused) in cases {
-        let own = if tiny.event_inputs {
-            &["event_inputs"][..]
-        } else {
-            &[]
-        };
-        let fresh = |fused| [under(own, &FEED_FORWARD), fresh(fused)].concat();
         for (strategy, expected) in [
             (
                 TuningStrategy::Full,

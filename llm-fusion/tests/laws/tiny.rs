@@ -24,7 +24,6 @@ pub(crate) struct Tiny {
     pub(crate) blocks: FusedBlocks,
     pub(crate) perceiver: bool,
     pub(crate) n_recent: usize,
-    pub(crate) event_inputs: bool,
     pub(crate) dropout: f64,
 }
 
@@ -35,7 +34,6 @@ impl Tiny {
             blocks,
             perceiver: true,
             n_recent: 0,
-            event_inputs: false,
             dropout: 0.0,
         }
     }
@@ -46,7 +44,6 @@ impl Tiny {
             blocks: FusedBlocks::All,
             perceiver: true,
             n_recent: 0,
-            event_inputs: false,
             dropout: 0.0,
         }
     }
@@ -66,15 +63,7 @@ impl Tiny {
         }
     }
 
-    pub(crate) fn with_event_inputs(self) -> Self {
-        Self {
-            event_inputs: true,
-            ..self
-        }
-    }
-
-    /// One of each kind, with and without a Perceiver, with recent events beside it, and with the
-    /// events as they were embedded.
+    /// One of each kind, with and without a Perceiver, and with recent events beside it.
     pub(crate) fn all() -> Vec<Self> {
         let kinds = [
             Self::cross_attention(FusedBlocks::All),
@@ -86,8 +75,7 @@ impl Tiny {
             .into_iter()
             .flat_map(|tiny| {
                 let recent = tiny.clone().with_recent();
-                let all = tiny.clone().without_perceiver().with_event_inputs();
-                [tiny, all, recent.clone(), recent.with_event_inputs()]
+                [tiny.clone(), tiny.without_perceiver(), recent]
             })
             .collect()
     }
@@ -113,8 +101,7 @@ impl Tiny {
             .with_d_user(10)
             .with_n_heads(2)
             .with_d_head(3)
-            .with_n_recent(self.n_recent)
-            .with_event_inputs(self.event_inputs);
+            .with_n_recent(self.n_recent);
         let llm = LanguageModelConfig::new(VOCAB_SIZE, D_MODEL, N_BLOCKS, 4, 2, 4, 17)
             .init(device)
             .map(&mut Loud { state: 2 });

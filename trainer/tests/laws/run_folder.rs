@@ -119,7 +119,7 @@ fn what_reads_text_answers_the_same_after_loading() {
         "prompts.text_events=3",
     ];
     assert_a_tuned_model_comes_back(&alone, "lora-none-text-3.safetensors");
-    let both = ["prompts.text_events=2", "fusion.event_inputs=true"];
+    let both = ["prompts.text_events=2"];
     assert_a_tuned_model_comes_back(&both, "enc-cross-attention-text-2.safetensors");
 }
 

@@ -98,7 +98,6 @@ n_heads = 2
 d_head = 4
 gated = true
 n_recent = 0
-event_inputs = false
 
 [tuning]
 strategy = "enc"
