@@ -92,7 +92,9 @@ mod tests {
     use super::*;
     use burn::module::{Module, Param};
     use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-    use burn::tensor::Distribution;
+    use burn::tensor::TensorData;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
 
     #[derive(Module, Debug)]
     struct Table {
@@ -101,21 +103,23 @@ mod tests {
 
     const N_ROWS: u32 = 50;
 
-    fn random(n: usize) -> Tensor<2> {
-        Tensor::random([n, 3], Distribution::Normal(0.0, 1.0), &Device::flex())
+    /// Not with the device's random numbers, which all tests of a process share.
+    fn random(n: usize, draws: &mut StdRng) -> Tensor<2> {
+        let values: Vec<f32> = (0..n * 3).map(|_| draws.random_range(-2.0..2.0)).collect();
+        Tensor::from_data(TensorData::new(values, [n, 3]), &Device::flex())
     }
 
     /// A table after some steps, each over the given rows with random gradients.
     fn trained(mut optimizer: ModuleOptimizer, table: &SparseTable, steps: &[&[u32]]) -> Vec<f32> {
-        Device::flex().seed(2);
-        let weight = Tensor::from_inner(random(N_ROWS as usize)).require_grad();
+        let mut draws = StdRng::seed_from_u64(2);
+        let weight = Tensor::from_inner(random(N_ROWS as usize, &mut draws)).require_grad();
         let mut model = Table {
             weight: Param::from_tensor(weight),
         };
         for rows in steps {
             table.set_read(rows);
             let mut grads = GradientsParams::new();
-            grads.register(model.weight.id, random(rows.len()));
+            grads.register(model.weight.id, random(rows.len(), &mut draws));
             model = optimizer.step(1e-2, model, grads);
         }
         model.weight.val().into_data().iter::<f32>().collect()
