@@ -14,9 +14,14 @@ pub fn contenders(rows: &[Row], protocol: &str) -> String {
     with_last(rows, protocol, "favourite genre", |row| row.genre.as_ref())
 }
 
-/// The contenders' ranks of the next item, with their protocol.
+/// The contenders' ranks of the next item, with their protocol. A language model ranks by a beam and
+/// has no MRR: with one among them the last column is the favourite genre, which it is asked for.
 pub fn rankings(rows: &[Row], protocol: &str) -> String {
-    with_last(rows, protocol, "MRR", |row| row.mrr.as_ref())
+    let by_beam = |row: &Row| row.mrr.is_none() && row.genre.is_some();
+    match rows.iter().any(by_beam) {
+        true => contenders(rows, protocol),
+        false => with_last(rows, protocol, "MRR", |row| row.mrr.as_ref()),
+    }
 }
 
 /// What contenders' reviews have in common with what people wrote, with the protocol.
@@ -238,10 +243,8 @@ mod tests {
 
     #[test]
     fn the_contenders_stand_in_an_aligned_table_above_their_protocol() {
-        let text = contenders(
-            &[row("user encoder", None), row("User-LLM", Some(0.6))],
-            "protocol",
-        );
+        let rows = [row("user encoder", None), row("User-LLM", Some(0.6))];
+        let text = contenders(&rows, "protocol");
         let expected = "\
 | contender    | Recall@1             | Recall@5             | Recall@10            | NDCG@10              | favourite genre      |
 | ------------ | -------------------- | -------------------- | -------------------- | -------------------- | -------------------- |
@@ -251,6 +254,11 @@ mod tests {
 protocol
 ";
         assert_eq!(text, expected);
+        // Who answers by a beam has no MRR.
+        assert_eq!(rankings(&rows, "protocol"), expected);
+        let mut encoder = row("user encoder", None);
+        encoder.mrr = Some(encoder.mrr_10);
+        assert!(rankings(&[encoder], "protocol").contains("| MRR"));
     }
 
     #[test]
