@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -182,9 +182,11 @@ impl Vectors {
                     ("what".to_string(), what.to_string()),
                     ("users".to_string(), serde_json::to_string(&users)?),
                 ]);
-                // Writes another file first and renames it.
-                safetensors::serialize_to_file(tensors, Some(metadata), &path)
-                    .with_context(|| format!("cannot write {}", path.display()))
+                let contents = safetensors::serialize(tensors, Some(metadata))?;
+                let whole = WholeFile::begin(&path)?;
+                let written = whole.writer()?.write_all(&contents);
+                written.with_context(|| format!("cannot write {}", path.display()))?;
+                whole.keep()
             }
         }
     }

@@ -1336,6 +1336,14 @@ fn people_are_embedded_with_their_ids_beside_the_vectors() {
     let saved = |what: &str, people: &[&str]| {
         let words = [people, &["--what", what, "--out", "x.safetensors"]].concat();
         embed(&words).ok();
+        // As readable as any other file.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            fs::write(place.path("plain"), "").unwrap();
+            let mode = |name| fs::metadata(place.path(name)).unwrap().permissions().mode();
+            assert_eq!(mode("x.safetensors"), mode("plain"));
+        }
         read(&place.weights("", "x.safetensors"))
     };
     let (users, shape, last) = saved("last", &["--all"]);

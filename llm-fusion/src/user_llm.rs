@@ -221,19 +221,19 @@ impl UserLlm {
     ///   without a Perceiver. Of a dual encoder `length` is its `n_embeddings`, and the latest the
     ///   last of them
     pub fn read_user(&self, history: &EventBatch) -> UserEmbeddings {
-        let read = self.read_events(history);
+        let (read, lengths, mask_pad) = self.encode(history);
         let Some(resampler) = &self.resampler else {
             return UserEmbeddings {
-                embeddings: self.projector.forward(read.embeddings),
-                mask_pad: read.mask_pad,
-                lengths: read.lengths,
+                embeddings: self.projector.forward(read),
+                mask_pad,
+                lengths,
             };
         };
         // No more than somebody has: one person's embeddings then have no padding.
-        let longest = read.lengths.iter().copied().max().unwrap_or(0);
+        let longest = lengths.iter().copied().max().unwrap_or(0);
         let n_recent = self.n_recent.min(longest);
-        let (recent, lengths) = latest(&read.embeddings, &read.lengths, n_recent);
-        let latents = resampler.forward(read.embeddings, read.mask_pad);
+        let (recent, lengths) = latest(&read, &lengths, n_recent);
+        let latents = resampler.forward(read, mask_pad);
         let n_latents = resampler.n_latents();
         let embeddings = match recent {
             Some(recent) => Tensor::cat(vec![latents, recent], 1),
@@ -255,18 +255,17 @@ impl UserLlm {
     /// - output: `[batch, n_latents, d_encoder]`
     pub fn latents(&self, history: &EventBatch) -> Option<Tensor<3>> {
         let resampler = self.resampler.as_ref()?;
-        let read = self.read_events(history);
-        Some(resampler.forward(read.embeddings, read.mask_pad))
+        let (read, _, mask_pad) = self.encode(history);
+        Some(resampler.forward(read, mask_pad))
     }
 
-    fn read_events(&self, history: &EventBatch) -> ReadEvents {
-        let (embeddings, lengths) = self.encoder.embeddings(history);
-        let [_, n, _] = embeddings.dims();
-        ReadEvents {
-            mask_pad: mask_after(&lengths, n, &embeddings.device()),
-            embeddings,
-            lengths,
-        }
+    /// What the encoder makes of histories, how many embeddings of each are real, and the mask of the
+    /// others.
+    fn encode(&self, history: &EventBatch) -> (Tensor<3>, Vec<usize>, Option<Tensor<2, Bool>>) {
+        let (read, lengths) = self.encoder.embeddings(history);
+        let [_, n_read, _] = read.dims();
+        let mask_pad = mask_after(&lengths, n_read, &read.device());
+        (read, lengths, mask_pad)
     }
 
     /// Logits of every next token of whole sequences. Without a user, the plain language model's.
@@ -361,15 +360,6 @@ impl UserLlm {
     pub fn device(&self) -> Device {
         self.llm.device()
     }
-}
-
-/// What the encoder makes of histories.
-struct ReadEvents {
-    /// `[batch, n, d_encoder]`
-    embeddings: Tensor<3>,
-    /// `[batch, n]`, `true` at padding, which comes last.
-    mask_pad: Option<Tensor<2, Bool>>,
-    lengths: Vec<usize>,
 }
 
 /// The latest `n` events of each row, the last one first, and how many of them are real; there is
