@@ -23,7 +23,7 @@ use user_llm::llm::load::load;
 use user_llm::llm::ranking::{BeamConfig, Normalisation, TokenTrie, beam_search};
 use user_llm::llm::{LanguageModel, LanguageModelConfig};
 use user_llm::llm_fusion::{
-    FusedBlocks, FusionConfig, FusionKind, LoraConfig, TextTargets, TuningStrategy, UserDecoder,
+    Blocks, FusionConfig, FusionKind, LoraConfig, TextTargets, TuningStrategy, UserDecoder,
     UserLlm, UserLlmConfig, UserReader,
 };
 use user_llm::perceiver::PerceiverResamplerConfig;
@@ -187,7 +187,7 @@ fn rank(setting: &Setting) -> anyhow::Result<Vec<f64>> {
 fn tune(setting: &Setting, strategy: TuningStrategy) -> anyhow::Result<Vec<f64>> {
     let device = setting.device.clone().autodiff();
     let model = fused(setting, &device)?;
-    let mut model = Some(strategy.apply(model, &LoraConfig::new()));
+    let mut model = Some(strategy.apply(model, &Blocks::All, &LoraConfig::new()));
     let mut optimizer: ModuleOptimizer = AdamWConfig::new().init();
     let histories = histories(BATCH, &device);
     let prompts: Vec<_> = (0..BATCH).map(|row| tokens(PROMPT, row)).collect();
@@ -227,7 +227,7 @@ fn fused(setting: &Setting, device: &Device) -> anyhow::Result<UserLlm> {
             .with_n_heads(8)
             .with_d_ff(512)
             .init(device);
-    let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::Upper(8));
+    let fusion = FusionConfig::new(FusionKind::CrossAttention, Blocks::Upper(8));
     // Closed gates would compute the same, but ours could skip them.
     let config = UserLlmConfig::new(fusion.with_gated(false))
         .with_perceiver(Some(PerceiverResamplerConfig::new(128).with_n_layers(2)));

@@ -17,7 +17,6 @@ use burn::module::Module;
 use trainer::{
     Prepared, RunFolder, Session, Tasks, efficiency, evaluate, pretrain, report, sources, tune,
 };
-use user_llm::llm_fusion::UserLlmConfig;
 use user_llm::trainer;
 
 fn main() -> anyhow::Result<()> {
@@ -54,9 +53,7 @@ fn main() -> anyhow::Result<()> {
     let mut costs = Vec::new();
     for config in setup.fusions() {
         let language = config.language()?;
-        let model = UserLlmConfig::new(language.fusion.clone())
-            .with_perceiver(language.perceiver.cloned())
-            .init(llm.clone().train(), encoder.clone().train());
+        let model = language.fuse(llm.clone().train(), encoder.clone().train())?;
         let run = run.tuned_by(&config);
         let (checkpoints, mut log) = (run.tuning()?, run.logger()?);
         let session = Session::new(&mut monitor)

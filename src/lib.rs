@@ -13,7 +13,7 @@
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
 //! use user_llm::llm::LanguageModelConfig;
-//! use user_llm::llm_fusion::{FusedBlocks, FusionConfig, FusionKind, UserLlmConfig};
+//! use user_llm::llm_fusion::{Blocks, FusionConfig, FusionKind, UserLlmConfig};
 //! use user_llm::user_encoder::{EventBatch, ModalityConfig, UserEncoderConfig};
 //!
 //! let device = Device::flex();
@@ -28,7 +28,7 @@
 //! .init(&device);
 //!
 //! // Cross-attention in every block; `FusionKind::SoftPrompt` is the other way in.
-//! let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::All);
+//! let fusion = FusionConfig::new(FusionKind::CrossAttention, Blocks::All);
 //! let model = UserLlmConfig::new(fusion).init(llm, encoder);
 //!
 //! // A person who watched film 5 and gave it rating 6, then film 9 with rating 3.

@@ -15,7 +15,7 @@ use burn::tensor::{Bytes, Device, Int, Tensor, TensorData};
 use user_llm::llm::ranking::{BeamConfig, Normalisation, TokenTrie, beam_search};
 use user_llm::llm::{LanguageModel, LanguageModelConfig};
 use user_llm::llm_fusion::{
-    AnswerLoss, AnswerTargets, FusedBlocks, FusionConfig, FusionKind, LoraConfig, TuningStrategy,
+    AnswerLoss, AnswerTargets, Blocks, FusionConfig, FusionKind, LoraConfig, TuningStrategy,
     UserLlm, UserLlmConfig, UserReader,
 };
 use user_llm::perceiver::PerceiverResamplerConfig;
@@ -156,7 +156,7 @@ fn model(kind: FusionKind, llm: LanguageModel, weights: Option<&Bytes>) -> UserL
         .with_n_latents(3)
         .with_n_layers(1)
         .with_n_heads(2);
-    let fusion = FusionConfig::new(kind, FusedBlocks::Upper(1))
+    let fusion = FusionConfig::new(kind, Blocks::Upper(1))
         .with_d_user(10)
         .with_n_heads(2)
         .with_d_head(4);
@@ -174,7 +174,7 @@ fn model(kind: FusionKind, llm: LanguageModel, weights: Option<&Bytes>) -> UserL
     } else {
         TuningStrategy::Enc
     };
-    let model = strategy.apply(model, &LoraConfig::new().with_rank(2));
+    let model = strategy.apply(model, &Blocks::All, &LoraConfig::new().with_rank(2));
     match weights {
         Some(weights) => load(model, weights),
         None => model,

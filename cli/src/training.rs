@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::Context;
 use burn::module::Module;
-use llm_fusion::UserLlmConfig;
 use trainer::{Checkpoints, EncoderInit, Outcome, RunFolder, Session, sources};
 use user_encoder::HistoryEncoder;
 
@@ -130,9 +129,7 @@ pub(crate) fn tune(workplace: &Workplace, args: &TuneArgs) -> anyhow::Result<End
         &language_model.tokenizer,
     )?;
 
-    let model = UserLlmConfig::new(language.fusion.clone())
-        .with_perceiver(language.perceiver.cloned())
-        .init(language_model.model.train(), encoder.train());
+    let model = language.fuse(language_model.model.train(), encoder.train())?;
     let checkpoints = folder.tuning()?;
     let (model, outcome) = follow(workplace, &folder, &checkpoints, "tuning", |session| {
         trainer::tune(model, &tasks, &prepared, &config, session)

@@ -11,6 +11,7 @@
 //! [`AnswerLoss`] (the objective where the answers that exist are known) and [`TextTargets`] (where
 //! they are free).
 
+mod blocks;
 mod cross_attention;
 mod objective;
 mod projector;
@@ -20,6 +21,7 @@ mod text_loss;
 mod trunk;
 mod user_llm;
 
+pub use blocks::Blocks;
 pub use cross_attention::GatedCrossAttention;
 pub use objective::{AnswerLoss, AnswerTargets};
 pub use projector::Projector;
@@ -27,4 +29,4 @@ pub use reader::{UserDecoder, UserReader};
 pub use strategy::{LoraConfig, TuningStrategy, trained_parameters};
 pub use text_loss::TextTargets;
 pub use trunk::Trunk;
-pub use user_llm::{FusedBlocks, FusionConfig, FusionKind, UserEmbeddings, UserLlm, UserLlmConfig};
+pub use user_llm::{FusionConfig, FusionKind, UserEmbeddings, UserLlm, UserLlmConfig};

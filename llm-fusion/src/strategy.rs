@@ -5,6 +5,7 @@ use burn::module::{Lora, Module, ModuleVisitor, Param, ParamGroup};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::blocks::Blocks;
 use crate::user_llm::UserLlm;
 
 /// Which parameters train (User-LLM, section 3.3).
@@ -18,6 +19,10 @@ use crate::user_llm::UserLlm;
 ///
 /// The fresh parts are projector, Perceiver and cross-attention: the paper's `Proj` trains
 /// "projection layers" only, and cross-attention, which starts from nothing, has to be among them.
+///
+/// [`Full`](Self::Full) and [`Lora`](Self::Lora) may be confined to some blocks. Where none of them
+/// lies below the lowest block that reads the user, what is below stays the same for all users, and
+/// a [`Trunk`](crate::Trunk) serves them as it does [`Enc`](Self::Enc).
 ///
 /// The encoder's prediction heads are no part of the fused model's path and never train here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,8 +61,19 @@ pub struct LoraConfig {
 impl TuningStrategy {
     /// Freeze and unfreeze the model's parameters, and attach adapters where they are wanted.
     ///
-    /// Of a language model that reads no user, nothing but itself trains.
-    pub fn apply(self, model: UserLlm, lora: &LoraConfig) -> UserLlm {
+    /// Of the language model, `Full` trains `blocks`, or with [`Blocks::All`] the embeddings, the
+    /// final norm and the head as well; `Lora` has its adapters in `blocks`. Of a language model that
+    /// reads no user, nothing but itself trains.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `blocks` names no block of the language model, under any strategy.
+    pub fn apply(self, model: UserLlm, blocks: &Blocks, lora: &LoraConfig) -> UserLlm {
+        let n_blocks = model.llm.blocks.len();
+        assert!(
+            blocks.lowest(n_blocks).is_some(),
+            "`tuning.blocks` names no block of a language model with {n_blocks}"
+        );
         let reads_user = model.reads_user();
         let reading = |model: UserLlm, parts: &str| match reads_user {
             true => model.unfreeze_group(group(parts)),
@@ -67,12 +83,15 @@ impl TuningStrategy {
         let with_encoder = |model: UserLlm| reading(reading(model, NEXT_EVENT), DUAL);
         match self {
             Self::Full => {
-                let language_model = group(r"^llm\.");
+                let language_model = match blocks {
+                    Blocks::All => group(r"^llm\."),
+                    _ => in_blocks(blocks, n_blocks, r"\."),
+                };
                 with_fresh(with_encoder(model.freeze().unfreeze_group(language_model)))
             }
             Self::Lora => {
-                let attention =
-                    group(r"^llm\.blocks\.\d+\.attention\.(query|key|value|output)\.weight$");
+                let attention = r"\.attention\.(query|key|value|output)\.weight$";
+                let attention = in_blocks(blocks, n_blocks, attention);
                 let adapters = Lora::new(lora.rank, lora.alpha).set_param_group(attention);
                 // `apply_lora` freezes everything else: unfreeze after it.
                 with_fresh(with_encoder(model.freeze().apply_lora(adapters)))
@@ -82,14 +101,28 @@ impl TuningStrategy {
         }
     }
 
-    /// Whether the language model stays as it is, so that a [`Trunk`](crate::Trunk) stays valid.
+    /// Whether the language model stays as it is.
     pub fn freezes_language_model(self) -> bool {
         matches!(self, Self::Enc | Self::Proj)
     }
+
+    /// Whether the language model stays as it is below block `lowest`, so that a
+    /// [`Trunk`](crate::Trunk) stays valid.
+    pub fn freezes_below(self, lowest: usize, blocks: &Blocks, n_blocks: usize) -> bool {
+        let trains = || blocks.lowest(n_blocks).unwrap_or(n_blocks);
+        self.freezes_language_model() || trains() >= lowest
+    }
+}
+
+/// Parameters of some blocks of the language model, by what follows the block's number.
+fn in_blocks(blocks: &Blocks, n_blocks: usize, rest: &str) -> ParamGroup {
+    let numbers = (0..n_blocks).filter(|&index| blocks.contains(index, n_blocks));
+    let numbers: Vec<String> = numbers.map(|index| index.to_string()).collect();
+    group(&format!(r"^llm\.blocks\.({}){rest}", numbers.join("|")))
 }
 
 fn group(pattern: &str) -> ParamGroup {
-    ParamGroup::from_regex(pattern).expect("the patterns are constants")
+    ParamGroup::from_regex(pattern).expect("a pattern of ours")
 }
 
 /// Paths and sizes of the parameters that train, in the module's order. The two factors of an

@@ -64,7 +64,7 @@ mod tests {
     use user_encoder::{EventBatch, ModalityConfig, UserEncoderConfig};
 
     use super::*;
-    use crate::{FusedBlocks, FusionConfig, FusionKind, UserLlmConfig};
+    use crate::{Blocks, FusionConfig, FusionKind, UserLlmConfig};
 
     fn model(kind: FusionKind) -> UserLlm {
         let device = Device::flex();
@@ -75,7 +75,7 @@ mod tests {
             .with_n_heads(2)
             .with_n_layers(1)
             .init(&device);
-        let fusion = FusionConfig::new(kind, FusedBlocks::Upper(1)).with_gated(false);
+        let fusion = FusionConfig::new(kind, Blocks::Upper(1)).with_gated(false);
         UserLlmConfig::new(fusion).init(llm, encoder)
     }
 

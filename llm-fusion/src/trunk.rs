@@ -31,8 +31,8 @@ pub struct Trunk {
 impl UserLlm {
     /// Compute the trunk of a prompt and the answers that may follow it.
     ///
-    /// Valid as long as the language model does not change, that is under
-    /// [`Enc`](crate::TuningStrategy::Enc) and [`Proj`](crate::TuningStrategy::Proj).
+    /// Valid as long as the language model does not change below its lowest fused block, see
+    /// [`TuningStrategy::freezes_below`](crate::TuningStrategy::freezes_below).
     ///
     /// # Panics
     ///

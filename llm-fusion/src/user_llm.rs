@@ -9,6 +9,7 @@ use perceiver::{PerceiverResampler, PerceiverResamplerConfig};
 use serde::{Deserialize, Serialize};
 use user_encoder::{EventBatch, HistoryEncoder};
 
+use crate::blocks::Blocks;
 use crate::cross_attention::GatedCrossAttention;
 use crate::projector::Projector;
 
@@ -27,8 +28,9 @@ pub struct UserLlmConfig {
 pub struct FusionConfig {
     /// Cross-attention in the blocks, or a soft prompt before them.
     pub kind: FusionKind,
-    /// Which blocks have cross-attention. Read by cross-attention only.
-    pub blocks: FusedBlocks,
+    /// Which blocks have cross-attention; all in the paper. What lies below the lowest is the same
+    /// for every user, see [`Trunk`](crate::Trunk). Read by cross-attention only.
+    pub blocks: Blocks,
     /// Width of the user embeddings that cross-attention reads; a soft prompt's is the language
     /// model's own.
     #[config(default = 128)]
@@ -63,30 +65,6 @@ pub enum FusionKind {
     None,
 }
 
-/// Which blocks of the language model have cross-attention.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FusedBlocks {
-    /// Every block, as in the paper.
-    All,
-    /// The topmost so many. What lies below is then the same for every user, see
-    /// [`Trunk`](crate::Trunk).
-    Upper(usize),
-    /// These, counted from 0 at the bottom.
-    Only(Vec<usize>),
-}
-
-impl FusedBlocks {
-    /// Whether block `index` of `n_blocks` has cross-attention.
-    pub fn contains(&self, index: usize, n_blocks: usize) -> bool {
-        match self {
-            Self::All => true,
-            Self::Upper(n) => index + n >= n_blocks,
-            Self::Only(list) => list.contains(&index),
-        }
-    }
-}
-
 /// What the language model reads of a batch of users.
 #[derive(Clone, Debug)]
 pub struct UserEmbeddings {
@@ -109,7 +87,7 @@ pub struct UserEmbeddings {
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};
 /// use llm::LanguageModelConfig;
-/// use llm_fusion::{FusedBlocks, FusionConfig, FusionKind, UserLlmConfig};
+/// use llm_fusion::{Blocks, FusionConfig, FusionKind, UserLlmConfig};
 /// use perceiver::PerceiverResamplerConfig;
 /// use user_encoder::{EventBatch, ModalityConfig, UserEncoderConfig};
 ///
@@ -120,7 +98,7 @@ pub struct UserEmbeddings {
 ///     .with_n_heads(2)
 ///     .init(&device);
 /// let perceiver = PerceiverResamplerConfig::new(16).with_n_latents(4);
-/// let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::Upper(1));
+/// let fusion = FusionConfig::new(FusionKind::CrossAttention, Blocks::Upper(1));
 /// let model = UserLlmConfig::new(fusion).with_perceiver(Some(perceiver)).init(llm, encoder);
 ///
 /// let history = Tensor::<3, Int>::from_data([[[5], [9], [7]]], &device);
@@ -455,19 +433,19 @@ mod tests {
 
     #[test]
     fn blocks_are_counted_from_the_bottom() {
-        let fused = |blocks: FusedBlocks| -> Vec<usize> {
+        let fused = |blocks: Blocks| -> Vec<usize> {
             (0..5).filter(|&index| blocks.contains(index, 5)).collect()
         };
-        assert_eq!(fused(FusedBlocks::All), [0, 1, 2, 3, 4]);
-        assert_eq!(fused(FusedBlocks::Upper(2)), [3, 4]);
-        assert_eq!(fused(FusedBlocks::Upper(9)), [0, 1, 2, 3, 4]);
-        assert_eq!(fused(FusedBlocks::Only(vec![3, 1])), [1, 3]);
+        assert_eq!(fused(Blocks::All), [0, 1, 2, 3, 4]);
+        assert_eq!(fused(Blocks::Upper(2)), [3, 4]);
+        assert_eq!(fused(Blocks::Upper(9)), [0, 1, 2, 3, 4]);
+        assert_eq!(fused(Blocks::Only(vec![3, 1])), [1, 3]);
     }
 
     #[test]
     fn recent_events_pass_beside_the_perceiver_the_last_one_first() {
         let device = Device::flex();
-        let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::All);
+        let fusion = FusionConfig::new(FusionKind::CrossAttention, Blocks::All);
         let model = init(fusion.with_n_recent(2), 16);
         let items = Tensor::<3, Int>::from_data([[[5], [9], [7]], [[4], [0], [0]]], &device);
         let history = EventBatch::new(vec![items], vec![3, 1]);
@@ -495,7 +473,7 @@ mod tests {
 
     #[test]
     fn cross_attention_is_where_the_config_wants_it() {
-        let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::Upper(2));
+        let fusion = FusionConfig::new(FusionKind::CrossAttention, Blocks::Upper(2));
         let model = init(fusion, 16);
         let fused: Vec<bool> = model.fusion.iter().map(Option::is_some).collect();
         assert_eq!(fused, [false, true, true]);
@@ -505,7 +483,7 @@ mod tests {
     /// Open Flamingo found that the loss starts 6 to 12 higher without gates (its issue 286).
     #[test]
     fn without_gates_the_user_is_read_from_the_start() {
-        let fusion = FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::All);
+        let fusion = FusionConfig::new(FusionKind::CrossAttention, Blocks::All);
         let model = init(fusion.with_gated(false), 16);
         let tokens = Tensor::<2, Int>::from_data([[1, 2, 3]], &model.device());
         let with = model.forward(tokens.clone(), None, Some(&user(&model)));
@@ -516,10 +494,7 @@ mod tests {
 
     #[test]
     fn a_soft_prompt_starts_as_large_as_the_token_embeddings() {
-        let model = init(
-            FusionConfig::new(FusionKind::SoftPrompt, FusedBlocks::All),
-            16,
-        );
+        let model = init(FusionConfig::new(FusionKind::SoftPrompt, Blocks::All), 16);
         let size = |tensor: Tensor<2>| tensor.powi_scalar(2).mean().sqrt().into_scalar::<f32>();
         let user = user(&model).embeddings;
         assert_eq!(user.dims(), [1, 5, 24]);
@@ -529,7 +504,7 @@ mod tests {
 
     #[test]
     fn without_fusion_no_user_changes_anything() {
-        let model = init(FusionConfig::new(FusionKind::None, FusedBlocks::All), 16);
+        let model = init(FusionConfig::new(FusionKind::None, Blocks::All), 16);
         assert!(!model.reads_user() && !model.is_soft_prompt());
         let tokens = Tensor::<2, Int>::from_data([[1, 2, 3]], &model.device());
         let with = model.forward(tokens.clone(), None, Some(&user(&model)));
@@ -541,7 +516,7 @@ mod tests {
     #[should_panic(expected = "`fusion.blocks` names no block of a language model with 3")]
     fn a_fusion_of_no_block_is_refused() {
         init(
-            FusionConfig::new(FusionKind::CrossAttention, FusedBlocks::Only(vec![3])),
+            FusionConfig::new(FusionKind::CrossAttention, Blocks::Only(vec![3])),
             16,
         );
     }
@@ -549,9 +524,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "the Perceiver's width must be the encoder's")]
     fn a_perceiver_of_another_width_is_refused() {
-        init(
-            FusionConfig::new(FusionKind::SoftPrompt, FusedBlocks::All),
-            12,
-        );
+        init(FusionConfig::new(FusionKind::SoftPrompt, Blocks::All), 12);
     }
 }

@@ -124,6 +124,17 @@ pub fn save_adapter(folder: &Path, model: &LanguageModel, base_model: &str) -> R
         .iter()
         .filter_map(|(name, _)| name.rsplit('.').next())
         .collect();
+    let layers: BTreeSet<usize> = adapters
+        .iter()
+        .filter_map(|(name, _)| {
+            name.strip_prefix("model.layers.")?
+                .split('.')
+                .next()?
+                .parse()
+                .ok()
+        })
+        .collect();
+    let layers = (layers.len() < model.blocks.len()).then_some(layers);
     let config = json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -132,6 +143,7 @@ pub fn save_adapter(folder: &Path, model: &LanguageModel, base_model: &str) -> R
         "lora_alpha": scale * rank as f64,
         "lora_dropout": 0.0,
         "target_modules": targets,
+        "layers_to_transform": layers,
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,

@@ -87,6 +87,23 @@ fn adapters_go_out_as_peft_wrote_them() {
     assert_eq!(config["lora_alpha"], 5.0);
     let targets = json!(["down_proj", "k_proj", "q_proj", "v_proj"]);
     assert_eq!(config["target_modules"], targets);
+    assert_eq!(config["layers_to_transform"], Value::Null);
+}
+
+#[test]
+fn adapters_of_some_layers_say_which() {
+    let group = ParamGroup::from_regex(r"^blocks\.1\.attention\.query\.weight$").unwrap();
+    let lora = Lora::new(2, 3.0).set_param_group(group);
+    let model = tiny("tiny-llama").model.apply_lora(lora);
+    let folder = tempfile::tempdir().unwrap();
+    save_adapter(folder.path(), &model, "tiny-llama").unwrap();
+    let text = fs::read_to_string(folder.path().join("adapter_config.json")).unwrap();
+    let config: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(config["layers_to_transform"], json!([1]));
+
+    let again = load_adapter(folder.path(), tiny("tiny-llama").model).unwrap();
+    let has_adapter = |at: usize| again.blocks[at].attention.query.weight.adapter().is_some();
+    assert!(has_adapter(1) && !has_adapter(0));
 }
 
 #[test]

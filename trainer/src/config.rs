@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 
 use datasets::tables::TableConfig;
 use datasets::{Dataset, ReadOptions, SplitConfig};
+use llm::LanguageModel;
 use llm::ranking::Normalisation;
-use llm_fusion::{FusionConfig, FusionKind, LoraConfig, TuningStrategy};
+use llm_fusion::{
+    Blocks, FusionConfig, FusionKind, LoraConfig, TuningStrategy, UserLlm, UserLlmConfig,
+};
 use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
 use user_encoder::{
-    AttentionKind, DualEncoderConfig, EncoderTask, ItemLoss, ModalityConfig, Positions, Similarity,
-    UserEncoderConfig,
+    AttentionKind, DualEncoderConfig, EncoderTask, HistoryEncoder, ItemLoss, ModalityConfig,
+    Positions, Similarity, UserEncoderConfig,
 };
 
 use crate::Error;
@@ -20,7 +23,7 @@ use crate::Error;
 /// Every key has to be in the file (a default cannot drift under an old experiment), and a key
 /// that does not exist is refused with its path. Keys that came later may be left out, and then mean
 /// what was done before there was a choice: `data.min_history`, `data.read`, `data.split`,
-/// `llm.adapter`, `tuning.encoder`, `tuning.encoder_dropout`, `tuning.teacher_answers`,
+/// `llm.adapter`, `tuning.blocks`, `tuning.encoder`, `tuning.encoder_dropout`, `tuning.teacher_answers`,
 /// `prompts.text_events`, `review.event`, `objective.sparse_rows`, `objective.history_len`,
 /// `objective.devices`. The sections of the language model (`llm`, `fusion`, `tuning`, `prompts`, and
 /// `perceiver` if wanted) may be left out together: the run then is about the encoder alone.
@@ -89,6 +92,9 @@ impl LanguageSections<'_> {
         if self.prompts.text_events > 0 {
             name += &format!("-text-{}", self.prompts.text_events);
         }
+        if let Some(blocks) = self.tuning.chosen_blocks() {
+            name += &format!("-{}", blocks.replace(' ', "-"));
+        }
         if self.tuning.encoder == EncoderInit::Random {
             name += "-random";
         }
@@ -108,10 +114,49 @@ impl LanguageSections<'_> {
             (n, _) => format!("{way} and the last {n} events as text"),
         };
         name += &format!(", {:?}", self.tuning.strategy);
+        if let Some(blocks) = self.tuning.chosen_blocks() {
+            name += &format!(" ({blocks} blocks)");
+        }
         if self.tuning.encoder == EncoderInit::Random {
             name += ", random encoder";
         }
         name
+    }
+
+    /// Join a language model and an encoder as the run says.
+    ///
+    /// # Errors
+    ///
+    /// If `fusion.blocks` or `tuning.blocks` names no block of this language model, or one that it
+    /// does not have.
+    pub fn fuse(
+        &self,
+        llm: LanguageModel,
+        encoder: impl Into<HistoryEncoder>,
+    ) -> Result<UserLlm, Error> {
+        let n_blocks = llm.blocks.len();
+        let mut chosen = vec![("tuning.blocks", &self.tuning.blocks)];
+        if self.fusion.kind == FusionKind::CrossAttention {
+            chosen.push(("fusion.blocks", &self.fusion.blocks));
+        }
+        for (key, blocks) in chosen {
+            let is_there = match blocks {
+                Blocks::All => true,
+                Blocks::Upper(n) => *n > 0,
+                Blocks::Only(list) => !list.is_empty() && list.iter().all(|&at| at < n_blocks),
+            };
+            if !is_there {
+                let expected = format!(
+                    "`all`, `{{ upper = n }}` with 1 or more, or `{{ only = [...] }}` with numbers from 0 \
+                     to {}: the language model has {n_blocks} blocks",
+                    n_blocks - 1
+                );
+                return Err(Error::value(key, format!("{blocks:?}"), expected));
+            }
+        }
+        Ok(UserLlmConfig::new(self.fusion.clone())
+            .with_perceiver(self.perceiver.cloned())
+            .init(llm, encoder))
     }
 }
 
@@ -241,6 +286,11 @@ pub struct TuningConfig {
     /// The encoder that tuning begins with.
     #[serde(default)]
     pub encoder: EncoderInit,
+    /// The language model's blocks that train under `full` and that have adapters under `lora`:
+    /// `all`, `{ upper = 4 }` or `{ only = [3, 7] }`. With none below the lowest that reads the user,
+    /// a step costs little more than under `enc`. May be left out: `all`.
+    #[serde(default = "all_blocks", skip_serializing_if = "is_all")]
+    pub blocks: Blocks,
     /// Adapters under the strategy `lora`.
     pub lora: LoraConfig,
     /// Over what a token's probability is normalised: `trie` or `vocabulary`.
@@ -264,8 +314,9 @@ pub struct TuningConfig {
     /// left out: true.
     #[serde(default = "yes")]
     pub encoder_dropout: bool,
-    /// Steps, in place of `training.steps`, where every step computes the whole language model:
-    /// under `full` and `lora`, with a soft prompt, or with cross-attention from block 0.
+    /// Steps, in place of `training.steps`, where every step computes the whole language model: with
+    /// a soft prompt or cross-attention from block 0, with text in the prompts, or under `full` and
+    /// `lora` where `blocks` reach below the lowest that reads the user.
     pub whole_model_steps: usize,
     /// The loop.
     pub training: TrainingConfig,
@@ -273,6 +324,40 @@ pub struct TuningConfig {
 
 fn yes() -> bool {
     true
+}
+
+fn all_blocks() -> Blocks {
+    Blocks::All
+}
+
+fn is_all(blocks: &Blocks) -> bool {
+    *blocks == Blocks::All
+}
+
+impl TuningConfig {
+    /// Freeze what the strategy freezes, and attach its adapters.
+    ///
+    /// # Panics
+    ///
+    /// As [`TuningStrategy::apply`].
+    pub fn apply(&self, model: UserLlm) -> UserLlm {
+        self.strategy.apply(model, &self.blocks, &self.lora)
+    }
+
+    /// The language model's blocks that train, where they are not all or none, as `upper 4`.
+    fn chosen_blocks(&self) -> Option<String> {
+        if self.strategy.freezes_language_model() {
+            return None;
+        }
+        match &self.blocks {
+            Blocks::All => None,
+            Blocks::Upper(n) => Some(format!("upper {n}")),
+            Blocks::Only(list) => {
+                let list: Vec<String> = list.iter().map(usize::to_string).collect();
+                Some(format!("only {}", list.join(" ")))
+            }
+        }
+    }
 }
 
 /// The encoder that tuning begins with.
@@ -1043,9 +1128,7 @@ mod tests {
                 dual.init(&config.encoder, &device);
             }
             if let Ok(language) = config.language() {
-                llm_fusion::UserLlmConfig::new(language.fusion.clone())
-                    .with_perceiver(language.perceiver.cloned())
-                    .init(llm, encoder);
+                language.fuse(llm, encoder).unwrap();
             }
             assert_eq!(
                 path.file_stem().unwrap().to_str(),
@@ -1054,6 +1137,57 @@ mod tests {
             n += 1;
         }
         assert!(n >= 7, "only {n} runs were read");
+    }
+
+    #[test]
+    fn blocks_that_a_language_model_does_not_have_are_refused() {
+        let fused = |patch: &str| {
+            let config = patched(patch);
+            let device = Device::flex();
+            let llm = llm::LanguageModelConfig::new(17, 8, 3, 2, 1, 4, 12).init(&device);
+            let encoder = toy::prepared(&config).new_encoder(&device);
+            let fused = config.language().unwrap().fuse(llm, encoder);
+            fused.map(|_| ()).map_err(|error| error.to_string())
+        };
+        for patch in ["tuning.blocks.upper=1", "tuning.blocks={ only = [0, 2] }"] {
+            assert_eq!(fused(patch), Ok(()), "{patch}");
+        }
+        for (patch, expected) in [
+            ("tuning.blocks.upper=0", "`tuning.blocks` = Upper(0)"),
+            ("tuning.blocks={ only = [] }", "`tuning.blocks` = Only([])"),
+            ("tuning.blocks={ only = [1, 3] }", "numbers from 0 to 2"),
+            (
+                "fusion.blocks={ only = [7] }",
+                "`fusion.blocks` = Only([7])",
+            ),
+        ] {
+            let error = fused(patch).expect_err(patch);
+            assert!(error.contains(expected), "{patch}: {error}");
+        }
+        // A soft prompt is before the blocks.
+        let patches = ["fusion.kind=soft-prompt", "fusion.blocks={ only = [7] }"];
+        let config = RunConfig::from_toml(&toml(), "run.toml", &patches.map(String::from)).unwrap();
+        let llm = llm::LanguageModelConfig::new(17, 8, 3, 2, 1, 4, 12).init(&Device::flex());
+        let encoder = toy::prepared(&config).new_encoder(&Device::flex());
+        assert!(config.language().unwrap().fuse(llm, encoder).is_ok());
+    }
+
+    #[test]
+    fn a_tuning_of_chosen_blocks_has_a_name_of_its_own() {
+        let names = |patches: [&str; 2]| {
+            let patches = patches.map(String::from);
+            let config = RunConfig::from_toml(&toml(), "run.toml", &patches).unwrap();
+            let language = config.language().unwrap();
+            (language.tuning_name(), language.contender())
+        };
+        let (file, table) = names(["tuning.strategy=lora", "tuning.blocks.upper=4"]);
+        assert_eq!(file, "lora-cross-attention-upper-4");
+        assert_eq!(table, "User-LLM, cross-attention, Lora (upper 4 blocks)");
+        let (file, table) = names(["tuning.strategy=full", "tuning.blocks={ only = [1, 3] }"]);
+        assert_eq!(file, "full-cross-attention-only-1-3");
+        assert_eq!(table, "User-LLM, cross-attention, Full (only 1 3 blocks)");
+        let (file, _) = names(["tuning.strategy=enc", "tuning.blocks.upper=4"]);
+        assert_eq!(file, "enc-cross-attention");
     }
 
     fn dual(patches: &[&str]) -> Result<RunConfig, Error> {
@@ -1209,9 +1343,9 @@ mod tests {
             .fusion
             .unwrap()
             .blocks;
-        assert_eq!(blocks, llm_fusion::FusedBlocks::Only(vec![0, 2]));
+        assert_eq!(blocks, llm_fusion::Blocks::Only(vec![0, 2]));
         let blocks = patched("fusion.blocks=all").fusion.unwrap().blocks;
-        assert_eq!(blocks, llm_fusion::FusedBlocks::All);
+        assert_eq!(blocks, llm_fusion::Blocks::All);
     }
 
     #[test]

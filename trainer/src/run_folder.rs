@@ -10,7 +10,7 @@ use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
 use datasets::{Item, Vocabulary};
 use llm::load::LoadedModel;
-use llm_fusion::{UserLlm, UserLlmConfig, trained_parameters};
+use llm_fusion::{UserLlm, trained_parameters};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use user_encoder::{HistoryEncoder, UserEncoder};
@@ -435,11 +435,8 @@ impl RunFolder {
             EncoderInit::Pretrained => self.load_pretrained(config, prepared, &device)?,
             EncoderInit::Random => prepared.random_encoder(config, &device),
         };
-        let fused =
-            UserLlmConfig::new(language.fusion.clone()).with_perceiver(language.perceiver.cloned());
-        let model = fused.init(llm.train(), encoder.train());
-        let tuning = language.tuning;
-        let mut model = tuning.strategy.apply(model, &tuning.lora);
+        let model = language.fuse(llm.train(), encoder.train())?;
+        let mut model = language.tuning.apply(model);
         let expected = trained_parameters(&model).len();
         let result = model.load_from(&mut SafetensorsStore::from_file(&path).allow_partial(true));
         match result {

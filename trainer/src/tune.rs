@@ -43,7 +43,7 @@ pub fn tune(
     if !tuning.encoder_dropout {
         model.encoder = model.encoder.without_dropout();
     }
-    let model = tuning.strategy.apply(model, &tuning.lora);
+    let model = tuning.apply(model);
     let mut objective = Answering::new(&model, teacher, tasks, prepared, config, tuning)?;
     let mut training = tuning.training.clone();
     if !objective.trunks.are_shared() {
@@ -95,19 +95,22 @@ impl Trunks {
     }
 }
 
-/// What all users have in common under a question: there is such a thing if the strategy leaves the
-/// language model alone, the prompt says nothing of a person, something lies below the lowest fused
-/// block, and only open nodes are asked for.
+/// What all users have in common under a question: there is such a thing if something lies below the
+/// lowest fused block, tuning leaves it alone, the prompt says nothing of a person, and only open
+/// nodes are asked for.
 pub(crate) fn shared_trunk(
     model: &UserLlm,
     tasks: &Tasks,
     task: &Task,
     tuning: &TuningConfig,
 ) -> Option<Trunk> {
-    let is_shared = tuning.strategy.freezes_language_model()
+    let (lowest, n_blocks) = (model.lowest_fused(), model.llm.blocks.len());
+    let is_shared = lowest > 0
+        && tuning
+            .strategy
+            .freezes_below(lowest, &tuning.blocks, n_blocks)
         && tasks.are_alike()
-        && tuning.normalisation == Normalisation::Trie
-        && model.lowest_fused() > 0;
+        && tuning.normalisation == Normalisation::Trie;
     is_shared.then(|| model.trunk(&task.prompt, &task.answers.trie))
 }
 
@@ -587,6 +590,9 @@ mod tests {
             (&["tuning.strategy=proj"], true),
             (&["tuning.strategy=lora"], false),
             (&["tuning.strategy=full"], false),
+            (&["tuning.strategy=lora", "tuning.blocks.upper=1"], true),
+            (&["tuning.strategy=full", "tuning.blocks.upper=1"], true),
+            (&["tuning.strategy=full", "tuning.blocks.upper=2"], false),
             (&["fusion.blocks=all"], false),
             (&["fusion.kind=soft-prompt"], false),
             (&["tuning.normalisation=vocabulary"], false),

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
 use llm::generate::Decode;
-use llm_fusion::{FusedBlocks, LoraConfig, TuningStrategy, UserDecoder, UserLlm};
+use llm_fusion::{Blocks, LoraConfig, TuningStrategy, UserDecoder, UserLlm};
 
 use crate::tiny::{Tiny, bits, distance, step, three_users, tokens};
 
@@ -27,11 +27,7 @@ fn plain(model: &UserLlm) -> Tensor<3> {
 #[test]
 fn with_gates_at_zero_the_logits_are_the_plain_model_s_bit_for_bit() {
     let device = Device::flex();
-    for blocks in [
-        FusedBlocks::All,
-        FusedBlocks::Upper(1),
-        FusedBlocks::Only(vec![0, 2]),
-    ] {
+    for blocks in [Blocks::All, Blocks::Upper(1), Blocks::Only(vec![0, 2])] {
         let tiny = Tiny::cross_attention(blocks);
         for tiny in [tiny.clone(), tiny.without_perceiver()] {
             let closed = tiny.closed(&device);
@@ -48,7 +44,8 @@ fn with_no_user_the_logits_stay_the_plain_model_s_bit_for_bit_under_enc_and_proj
     for tiny in Tiny::all() {
         let original = tiny.closed(&device).valid();
         for strategy in [TuningStrategy::Enc, TuningStrategy::Proj] {
-            let trained = trained(strategy.apply(tiny.open(&device), &LoraConfig::new()));
+            let trained =
+                trained(strategy.apply(tiny.open(&device), &Blocks::All, &LoraConfig::new()));
             assert_eq!(
                 bits(without_users(&trained)),
                 bits(plain(&original)),
@@ -68,9 +65,9 @@ fn with_no_user_the_logits_stay_the_plain_model_s_bit_for_bit_under_enc_and_proj
 #[test]
 fn training_the_language_model_changes_it_under_full_and_lora() {
     let device = Device::flex().autodiff();
-    let tiny = Tiny::cross_attention(FusedBlocks::All);
+    let tiny = Tiny::cross_attention(Blocks::All);
     for strategy in [TuningStrategy::Full, TuningStrategy::Lora] {
-        let trained = trained(strategy.apply(tiny.open(&device), &LoraConfig::new()));
+        let trained = trained(strategy.apply(tiny.open(&device), &Blocks::All, &LoraConfig::new()));
         let original = tiny.closed(&device).valid();
         assert!(
             distance(without_users(&trained), plain(&original)) > 1e-3,
@@ -82,9 +79,9 @@ fn training_the_language_model_changes_it_under_full_and_lora() {
 #[test]
 fn training_opens_the_gates() {
     let device = Device::flex().autodiff();
-    let model = Tiny::cross_attention(FusedBlocks::Upper(2)).closed(&device);
+    let model = Tiny::cross_attention(Blocks::Upper(2)).closed(&device);
     assert_eq!(model.gates(), [(1, 0.0), (2, 0.0)]);
-    let trained = trained(TuningStrategy::Proj.apply(model, &LoraConfig::new()));
+    let trained = trained(TuningStrategy::Proj.apply(model, &Blocks::All, &LoraConfig::new()));
     assert!(
         trained.gates().iter().all(|(_, gate)| gate.abs() > 1e-3),
         "{:?}",
@@ -94,7 +91,7 @@ fn training_opens_the_gates() {
 
 #[test]
 fn a_gate_is_shown_as_it_weighs() {
-    let model = Tiny::cross_attention(FusedBlocks::Only(vec![0])).open(&Device::flex());
+    let model = Tiny::cross_attention(Blocks::Only(vec![0])).open(&Device::flex());
     let [(block, gate)] = model.gates()[..] else {
         panic!("one block is fused")
     };
@@ -105,7 +102,7 @@ fn a_gate_is_shown_as_it_weighs() {
 
 #[test]
 fn a_wide_open_gate_is_no_gate() {
-    let mut open = Tiny::cross_attention(FusedBlocks::All).open(&Device::flex());
+    let mut open = Tiny::cross_attention(Blocks::All).open(&Device::flex());
     let mut ungated = open.clone();
     for fusion in open.fusion.iter_mut().flatten() {
         // tanh(20) is 1.

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use llm::ranking::{BeamConfig, Normalisation, beam_search};
-use llm_fusion::{AnswerLoss, FusedBlocks, LoraConfig, TuningStrategy, UserLlm, UserReader};
+use llm_fusion::{AnswerLoss, Blocks, LoraConfig, TuningStrategy, UserLlm, UserReader};
 
 use crate::tiny::{Tiny, step_targets, three_users, trie};
 
@@ -13,12 +13,9 @@ fn three_users_learn_their_titles_under_enc_and_the_beam_finds_them() {
     let device = Device::flex().autodiff();
     let trie = trie();
     for (tiny, normalisation) in [
+        (Tiny::cross_attention(Blocks::Upper(1)), Normalisation::Trie),
         (
-            Tiny::cross_attention(FusedBlocks::Upper(1)),
-            Normalisation::Trie,
-        ),
-        (
-            Tiny::cross_attention(FusedBlocks::All).without_perceiver(),
+            Tiny::cross_attention(Blocks::All).without_perceiver(),
             Normalisation::Vocabulary,
         ),
         (Tiny::soft_prompt(), Normalisation::Trie),
@@ -34,7 +31,7 @@ fn three_users_learn_their_titles_under_enc_and_the_beam_finds_them() {
         targets.prompts = vec![vec![1, 2, 3]; 3];
 
         let model = confident(tiny.closed(&device));
-        let mut model = TuningStrategy::Enc.apply(model, &LoraConfig::new());
+        let mut model = TuningStrategy::Enc.apply(model, &Blocks::All, &LoraConfig::new());
         let mut optimizer: ModuleOptimizer = AdamWConfig::new().init();
         let mut losses = Vec::new();
         for _ in 0..150 {

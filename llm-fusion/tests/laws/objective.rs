@@ -3,7 +3,7 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use llm::ranking::{Normalisation, TokenTrie};
-use llm_fusion::{AnswerLoss, AnswerTargets, FusedBlocks, UserLlm};
+use llm_fusion::{AnswerLoss, AnswerTargets, Blocks, UserLlm};
 
 use crate::tiny::{END, Tiny, floats, histories, prompts, three_users, titles, tokens, trie};
 
@@ -57,7 +57,7 @@ fn a_model_that_knows_nothing_pays_ln_n_for_a_choice_among_n() {
         }
     }
     let device = Device::flex();
-    let model = Tiny::cross_attention(FusedBlocks::All)
+    let model = Tiny::cross_attention(Blocks::All)
         .open(&device)
         .map(&mut Zero);
     let user = model.read_user(&histories(&[&[2, 3]], 2, &device));
@@ -145,7 +145,7 @@ fn the_loss_is_the_mean_likelihood_of_the_answers_by_plain_passes() {
 
 #[test]
 fn several_answers_cost_the_mean_of_each_alone() {
-    let model = Tiny::cross_attention(FusedBlocks::Upper(1)).open(&Device::flex());
+    let model = Tiny::cross_attention(Blocks::Upper(1)).open(&Device::flex());
     for normalisation in NORMALISATIONS {
         let both = [vec![2, 4, 0], vec![1, 5, 1], vec![3, 0, 4]];
         let together = loss(&model, normalisation, 0.0, both.clone(), Vec::new());
@@ -158,7 +158,7 @@ fn several_answers_cost_the_mean_of_each_alone() {
 
 #[test]
 fn a_teacher_who_is_certain_teaches_as_the_answer_does() {
-    let model = Tiny::cross_attention(FusedBlocks::Upper(1)).open(&Device::flex());
+    let model = Tiny::cross_attention(Blocks::Upper(1)).open(&Device::flex());
     let answers = [2, 0, 4];
     let certain = answers
         .map(|answer| (0..6).map(|n| f32::from(n == answer)).collect())
@@ -177,7 +177,7 @@ fn a_teacher_who_is_certain_teaches_as_the_answer_does() {
 
 #[test]
 fn a_teacher_is_mixed_in_at_every_choice_by_its_share() {
-    let model = Tiny::cross_attention(FusedBlocks::Upper(1)).open(&Device::flex());
+    let model = Tiny::cross_attention(Blocks::Upper(1)).open(&Device::flex());
     // In the order of `titles`: "8 10 11", "5", "5 6 7", "12", "5 6", "8 9".
     let teacher = [0.1, 0.05, 0.2, 0.3, 0.15, 0.2];
     // Answer "5 6" passes the root, "5" and "5 6".
@@ -221,7 +221,7 @@ fn a_teacher_is_mixed_in_at_every_choice_by_its_share() {
 
 #[test]
 fn a_teacher_who_knows_nothing_of_a_branch_leaves_it_to_the_answer() {
-    let model = Tiny::cross_attention(FusedBlocks::Upper(1)).open(&Device::flex());
+    let model = Tiny::cross_attention(Blocks::Upper(1)).open(&Device::flex());
     // All on "12", nothing on what begins with 5 or 8.
     let teacher = vec![vec![0.0, 0.0, 0.0, 1.0, 0.0, 0.0]; 3];
     for normalisation in NORMALISATIONS {

@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
 use burn::optim::{AdamWConfig, ModuleOptimizer, OptimizerRecord};
 use burn::store::{ModuleRecord, ModuleSnapshot, ModuleStore, SafetensorsStore};
 use burn::tensor::{Device, Tensor};
-use llm_fusion::{FusedBlocks, LoraConfig, TuningStrategy, UserLlm, trained_parameters};
+use llm_fusion::{Blocks, LoraConfig, TuningStrategy, UserLlm, trained_parameters};
 
 use crate::tiny::{Moved, Tiny, bits, histories, step, tokens};
 
@@ -130,8 +130,8 @@ fn paths(model: &UserLlm) -> Vec<String> {
 
 /// The base model, the same each time but for its ids, with a strategy applied.
 fn base(strategy: TuningStrategy) -> UserLlm {
-    let model = Tiny::cross_attention(FusedBlocks::Upper(2)).closed(&Device::flex().autodiff());
-    strategy.apply(model, &LoraConfig::new().with_rank(2))
+    let model = Tiny::cross_attention(Blocks::Upper(2)).closed(&Device::flex().autodiff());
+    strategy.apply(model, &Blocks::All, &LoraConfig::new().with_rank(2))
 }
 
 /// The same after a training that moved all that may move.

@@ -4,9 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use llm::ranking::Normalisation;
-use llm_fusion::{
-    AnswerLoss, FusedBlocks, LoraConfig, TuningStrategy, UserLlm, trained_parameters,
-};
+use llm_fusion::{AnswerLoss, Blocks, LoraConfig, TuningStrategy, UserLlm, trained_parameters};
 
 use crate::tiny::{Moved, Tiny, bits, distance, step_targets, three_users, tokens, trie};
 
@@ -135,21 +133,22 @@ fn fresh(fused: &[&str]) -> Vec<String> {
 }
 
 fn apply(strategy: TuningStrategy, tiny: &Tiny) -> UserLlm {
+    apply_to(strategy, &Blocks::All, tiny)
+}
+
+fn apply_to(strategy: TuningStrategy, blocks: &Blocks, tiny: &Tiny) -> UserLlm {
     let model = tiny.open(&Device::flex().autodiff());
-    strategy.apply(model, &LoraConfig::new().with_rank(2))
+    strategy.apply(model, blocks, &LoraConfig::new().with_rank(2))
 }
 
 #[test]
 fn these_and_no_other_parameters_receive_a_gradient() {
     let cases = [
         (
-            Tiny::cross_attention(FusedBlocks::Upper(2)),
+            Tiny::cross_attention(Blocks::Upper(2)),
             &["fusion.1", "fusion.2"][..],
         ),
-        (
-            Tiny::cross_attention(FusedBlocks::Only(vec![0])),
-            &["fusion.0"],
-        ),
+        (Tiny::cross_attention(Blocks::Only(vec![0])), &["fusion.0"]),
         (Tiny::soft_prompt(), &[]),
     ];
     for (tiny, fused) in cases {
@@ -184,8 +183,69 @@ fn these_and_no_other_parameters_receive_a_gradient() {
 }
 
 #[test]
+fn of_chosen_blocks_the_language_model_trains_these_and_no_others() {
+    let tiny = Tiny::cross_attention(Blocks::Upper(1));
+    let others = || [encoder(), fresh(&["fusion.2"])].concat();
+    for (strategy, chosen, parts) in [
+        (
+            TuningStrategy::Full,
+            Blocks::Upper(1),
+            under(&["llm.blocks.2"], &BLOCK),
+        ),
+        (
+            TuningStrategy::Lora,
+            Blocks::Upper(1),
+            under(&["llm.blocks.2"], &ADAPTERS),
+        ),
+        (
+            TuningStrategy::Lora,
+            Blocks::Only(vec![0, 2]),
+            under(&["llm.blocks.0", "llm.blocks.2"], &ADAPTERS),
+        ),
+        (TuningStrategy::Enc, Blocks::Upper(1), vec![]),
+        (TuningStrategy::Proj, Blocks::Upper(1), vec![]),
+    ] {
+        let expected = match strategy {
+            TuningStrategy::Proj => fresh(&["fusion.2"]),
+            _ => [parts, others()].concat(),
+        };
+        let found = gradients(&apply_to(strategy, &chosen, &tiny)).into_iter();
+        let found: Vec<String> = found.map(|(path, _)| path).collect();
+        assert_eq!(found, expected, "{strategy:?} {chosen:?}");
+    }
+}
+
+#[test]
+fn what_is_below_stays_as_it_is_where_no_chosen_block_is_lower() {
+    for (strategy, blocks, lowest, is_frozen) in [
+        (TuningStrategy::Enc, Blocks::All, 2, true),
+        (TuningStrategy::Lora, Blocks::All, 2, false),
+        (TuningStrategy::Lora, Blocks::Upper(1), 2, true),
+        (TuningStrategy::Full, Blocks::Upper(2), 2, false),
+        (TuningStrategy::Full, Blocks::Only(vec![2]), 2, true),
+        (TuningStrategy::Lora, Blocks::Only(vec![2, 0]), 1, false),
+    ] {
+        assert_eq!(
+            strategy.freezes_below(lowest, &blocks, 3),
+            is_frozen,
+            "{strategy:?} {blocks:?}"
+        );
+    }
+}
+
+#[test]
+#[should_panic(expected = "`tuning.blocks` names no block of a language model with 3")]
+fn blocks_that_are_not_there_cannot_train() {
+    apply_to(
+        TuningStrategy::Lora,
+        &Blocks::Only(vec![3]),
+        &Tiny::soft_prompt(),
+    );
+}
+
+#[test]
 fn the_parameters_that_train_are_those_that_receive_a_gradient() {
-    let tiny = Tiny::cross_attention(FusedBlocks::Upper(2));
+    let tiny = Tiny::cross_attention(Blocks::Upper(2));
     // Worked by hand: Perceiver 1,272, projector 106, two cross-attentions of 307.
     let (language_model, adapters, encoder, fresh) = (4_200, 576, 1_118, 1_272 + 106 + 2 * 307);
     for (strategy, expected) in [
@@ -240,7 +300,7 @@ fn lora_is_the_identity_at_the_start() {
 
 #[test]
 fn no_strategy_changes_the_model_before_training() {
-    let tiny = Tiny::cross_attention(FusedBlocks::All);
+    let tiny = Tiny::cross_attention(Blocks::All);
     let base = tiny.open(&Device::flex().autodiff());
     for strategy in [
         TuningStrategy::Full,
@@ -257,10 +317,7 @@ fn no_strategy_changes_the_model_before_training() {
 
 #[test]
 fn trained_adapters_can_be_merged_into_the_weights() {
-    let model = apply(
-        TuningStrategy::Lora,
-        &Tiny::cross_attention(FusedBlocks::All),
-    );
+    let model = apply(TuningStrategy::Lora, &Tiny::cross_attention(Blocks::All));
     let moved = model.clone().map(&mut Moved).valid();
     let logits = |model: &UserLlm| {
         model

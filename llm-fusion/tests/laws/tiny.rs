@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use llm::LanguageModelConfig;
 use llm::ranking::{Normalisation, TokenTrie};
 use llm_fusion::{
-    AnswerLoss, AnswerTargets, FusedBlocks, FusionConfig, FusionKind, UserLlm, UserLlmConfig,
+    AnswerLoss, AnswerTargets, Blocks, FusionConfig, FusionKind, UserLlm, UserLlmConfig,
 };
 use perceiver::PerceiverResamplerConfig;
 use user_encoder::{EventBatch, ModalityConfig, UserEncoderConfig};
@@ -21,14 +21,14 @@ pub(crate) const END: u32 = 0;
 #[derive(Clone, Debug)]
 pub(crate) struct Tiny {
     pub(crate) kind: FusionKind,
-    pub(crate) blocks: FusedBlocks,
+    pub(crate) blocks: Blocks,
     pub(crate) perceiver: bool,
     pub(crate) n_recent: usize,
     pub(crate) dropout: f64,
 }
 
 impl Tiny {
-    pub(crate) fn cross_attention(blocks: FusedBlocks) -> Self {
+    pub(crate) fn cross_attention(blocks: Blocks) -> Self {
         Self {
             kind: FusionKind::CrossAttention,
             blocks,
@@ -41,7 +41,7 @@ impl Tiny {
     pub(crate) fn soft_prompt() -> Self {
         Self {
             kind: FusionKind::SoftPrompt,
-            blocks: FusedBlocks::All,
+            blocks: Blocks::All,
             perceiver: true,
             n_recent: 0,
             dropout: 0.0,
@@ -66,9 +66,9 @@ impl Tiny {
     /// One of each kind, with and without a Perceiver, and with recent events beside it.
     pub(crate) fn all() -> Vec<Self> {
         let kinds = [
-            Self::cross_attention(FusedBlocks::All),
-            Self::cross_attention(FusedBlocks::Upper(1)),
-            Self::cross_attention(FusedBlocks::Only(vec![0, 2])),
+            Self::cross_attention(Blocks::All),
+            Self::cross_attention(Blocks::Upper(1)),
+            Self::cross_attention(Blocks::Only(vec![0, 2])),
             Self::soft_prompt(),
         ];
         kinds

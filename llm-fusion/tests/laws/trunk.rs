@@ -6,7 +6,7 @@ use llm::ranking::{
     BeamConfig, Branch, Normalisation, Ranked, TokenTrie, beam_search, log_likelihoods,
 };
 use llm_fusion::{
-    AnswerLoss, AnswerTargets, FusedBlocks, LoraConfig, Trunk, TuningStrategy, UserLlm, UserReader,
+    AnswerLoss, AnswerTargets, Blocks, LoraConfig, Trunk, TuningStrategy, UserLlm, UserReader,
 };
 
 use crate::tiny::{END, Tiny, distance, floats, step_targets, three_users, trie};
@@ -15,11 +15,11 @@ const PROMPT: [u32; 3] = [1, 2, 3];
 
 fn models(device: &Device) -> Vec<UserLlm> {
     let blocks = [
-        FusedBlocks::All,
-        FusedBlocks::Upper(1),
-        FusedBlocks::Upper(2),
-        FusedBlocks::Only(vec![1]),
-        FusedBlocks::Only(vec![0, 2]),
+        Blocks::All,
+        Blocks::Upper(1),
+        Blocks::Upper(2),
+        Blocks::Only(vec![1]),
+        Blocks::Only(vec![0, 2]),
     ];
     let tinies = blocks.map(Tiny::cross_attention);
     tinies
@@ -134,8 +134,19 @@ fn the_loss_above_a_trunk_is_the_same_and_so_are_its_gradients() {
         normalisation: Normalisation::Trie,
         teacher_weight: 0.0,
     };
-    for model in models(&device) {
-        let model = TuningStrategy::Enc.apply(model, &LoraConfig::new());
+    // The uppermost block may train: nothing that is shared lies above it.
+    let strategies = [
+        TuningStrategy::Enc,
+        TuningStrategy::Lora,
+        TuningStrategy::Full,
+    ];
+    let cases = strategies
+        .into_iter()
+        .flat_map(|strategy| models(&device).into_iter().map(move |it| (strategy, it)));
+    for (strategy, model) in cases {
+        let blocks = Blocks::Upper(1);
+        assert!(strategy.freezes_below(model.lowest_fused(), &blocks, 3));
+        let model = strategy.apply(model, &blocks, &LoraConfig::new().with_rank(2));
         let trunk = model.trunk(&PROMPT, &trie);
         let run = |trunk: Option<&Trunk>| {
             let targets = AnswerTargets {
@@ -153,29 +164,36 @@ fn the_loss_above_a_trunk_is_the_same_and_so_are_its_gradients() {
                 .next()
                 .expect("a block is fused");
             let gate = gate.gate.as_ref().expect("it is gated").val();
-            (
-                value,
-                floats(gate.grad(&gradients).expect("gates train"))[0],
-            )
+            let mut found = vec![value];
+            found.extend(floats(gate.grad(&gradients).expect("gates train")));
+            let query = &model.llm.blocks[2].attention.query.weight;
+            let trained = match query.adapter() {
+                Some(adapter) => adapter.b.val().grad(&gradients),
+                None => query.val().grad(&gradients),
+            };
+            assert_eq!(trained.is_some(), !strategy.freezes_language_model());
+            found.extend(trained.map(floats).unwrap_or_default());
+            found
         };
         let (with, without) = (run(Some(&trunk)), run(None));
-        assert!(
-            (with.0 - without.0).abs() < 1e-5,
-            "{with:?} is not {without:?}"
-        );
-        assert!(
-            (with.1 - without.1).abs() < 1e-5,
-            "{with:?} is not {without:?}"
-        );
+        for (with, without) in with.iter().zip(&without) {
+            assert!(
+                (with - without).abs() < 1e-5,
+                "{strategy:?}: {with} is not {without}"
+            );
+        }
     }
 }
 
 #[test]
 fn a_trunk_made_for_training_serves_evaluation_and_the_other_way_round() {
     let trie = trie();
-    let tiny = Tiny::cross_attention(FusedBlocks::Upper(1));
-    let training =
-        TuningStrategy::Enc.apply(tiny.open(&Device::flex().autodiff()), &LoraConfig::new());
+    let tiny = Tiny::cross_attention(Blocks::Upper(1));
+    let training = TuningStrategy::Enc.apply(
+        tiny.open(&Device::flex().autodiff()),
+        &Blocks::All,
+        &LoraConfig::new(),
+    );
     let evaluation = training.valid();
     let states = |model: &UserLlm, trunk: &Trunk| {
         let user = model.read_user(&three_users(&model.device()));

@@ -1,7 +1,7 @@
 //! Who influences what: users, padding, order.
 
 use burn::tensor::{Bool, Device, Tensor};
-use llm_fusion::{FusedBlocks, UserEmbeddings, UserLlm};
+use llm_fusion::{Blocks, UserEmbeddings, UserLlm};
 use user_encoder::EventBatch;
 
 use crate::tiny::{
@@ -9,7 +9,7 @@ use crate::tiny::{
 };
 
 fn cross_attention() -> Tiny {
-    Tiny::cross_attention(FusedBlocks::Upper(2)).without_perceiver()
+    Tiny::cross_attention(Blocks::Upper(2)).without_perceiver()
 }
 
 fn logits(model: &UserLlm, text: &[u32], history: &EventBatch) -> Tensor<3> {

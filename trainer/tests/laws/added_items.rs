@@ -145,7 +145,7 @@ fn a_tuned_model_recommends_the_new_item_too() {
     let model = toy::user_llm(&prepared, &config);
     run.save_encoder(model.encoder.valid()).unwrap();
     let tuning = config.language().unwrap().tuning;
-    let model = tuning.strategy.apply(model, &tuning.lora);
+    let model = tuning.apply(model);
     run.save_user_llm(
         &config,
         &model,

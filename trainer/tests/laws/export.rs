@@ -8,7 +8,7 @@ use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::{Device, Tensor, TensorData};
 use llm::LanguageModelConfig;
 use llm::load::LoadedModel;
-use llm_fusion::{UserLlm, UserLlmConfig};
+use llm_fusion::UserLlm;
 use trainer::{Prepared, RunConfig, RunFolder, Session, Silent, export, tune};
 
 use crate::toy;
@@ -54,9 +54,7 @@ fn from_files(out: &Path, config: &RunConfig, prepared: &Prepared) -> UserLlm {
         .unwrap()
         .model;
     let language = config.language().unwrap();
-    let mut model = UserLlmConfig::new(language.fusion.clone())
-        .with_perceiver(language.perceiver.cloned())
-        .init(llm, prepared.new_encoder(&device));
+    let mut model = language.fuse(llm, prepared.new_encoder(&device)).unwrap();
     let store = SafetensorsStore::from_file(out.join("fusion/fusion.safetensors"));
     let result = model.load_from(&mut store.allow_partial(true)).unwrap();
     assert!(

@@ -142,7 +142,7 @@ fn of_a_language_model_that_reads_no_user_nothing_else_trains() {
         let config = toy::config(&patches);
         let model = toy::user_llm(&toy::prepared(&config), &config);
         let tuning = config.language().unwrap().tuning;
-        let trained = llm_fusion::trained_parameters(&tuning.strategy.apply(model, &tuning.lora));
+        let trained = llm_fusion::trained_parameters(&tuning.apply(model));
         assert!(!trained.is_empty());
         assert!(
             trained.iter().all(|(path, _)| path.contains(part)),

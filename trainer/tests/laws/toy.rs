@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use datasets::{Catalogue, Dataset, Event, History, Item};
 use llm::tokenizer::{BytePairParts, PreTokenizer};
 use llm::{LanguageModel, LanguageModelConfig, Tokenizer};
-use llm_fusion::{UserLlm, UserLlmConfig};
+use llm_fusion::UserLlm;
 use trainer::{Monitor, Prepared, RunConfig, Tasks};
 
 /// The device's random numbers are one stream for the whole process: a test that draws from it
@@ -248,9 +248,7 @@ pub(crate) fn user_llm(prepared: &Prepared, config: &RunConfig) -> UserLlm {
     let llm = language_model(&device);
     let encoder = prepared.new_history_encoder(config, &device);
     let language = config.language().unwrap();
-    let model = UserLlmConfig::new(language.fusion.clone())
-        .with_perceiver(language.perceiver.cloned())
-        .init(llm, encoder);
+    let model = language.fuse(llm, encoder).unwrap();
     drawn(open_gates(model))
 }
 
