@@ -186,7 +186,7 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
     ));
     if let Some(path) = &args.save {
         let tuning = match tuned.as_slice() {
-            [_] => folder.training("tuning"),
+            [Tuned { folder, .. }] => folder.training("tuning"),
             _ => None,
         };
         let training = [folder.training("pretraining"), tuning];

@@ -176,7 +176,7 @@ fn forget_after(folder: &RunFolder, stage: &str, done: usize) -> anyhow::Result<
         let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else {
             return false;
         };
-        value["stage"] != stage
+        !folder.is_of(&value, stage)
             || value["step"]
                 .as_u64()
                 .is_some_and(|step| step <= done as u64)

@@ -29,6 +29,8 @@ const VOCABULARY: &str = "vocabulary.json";
 const ENCODER: &str = "encoder.safetensors";
 const ADDED_ITEMS: &str = "added-items.jsonl";
 const METRICS: &str = "metrics.jsonl";
+/// The stage, and the key of its name, in these lines.
+const TUNING: &str = "tuning";
 /// Key in the metadata of tuned weights.
 const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
 
@@ -472,12 +474,18 @@ impl RunFolder {
             seconds: 0.0,
         };
         for line in self.metrics().ok()? {
-            if line["stage"] == stage {
+            if self.is_of(&line, stage) {
                 training.steps = training.steps.max(line["step"].as_u64()? as usize);
                 training.seconds += line["seconds"].as_f64()?;
             }
         }
         (training.steps > 0).then_some(training)
+    }
+
+    /// Whether a line of `metrics.jsonl` is of this stage, and if it names a tuning, of this folder's.
+    pub fn is_of(&self, line: &serde_json::Value, stage: &str) -> bool {
+        let own = |named: &str| self.tuning.as_ref().is_some_and(|own| own.name == named);
+        line["stage"] == stage && line[TUNING].as_str().is_none_or(own)
     }
 
     /// The lines of `metrics.jsonl`, if there are any; one that is cut short is left out.
@@ -489,8 +497,8 @@ impl RunFolder {
         read_metrics(&self.path)
     }
 
-    /// Takes lines as a [`Session`](crate::Session) gives them, and writes them to `metrics.jsonl`
-    /// and TensorBoard's event file; what cannot be written is warned of, once, and does not stop
+    /// Takes lines as a [`Session`](crate::Session) gives them, and writes them to `metrics.jsonl`,
+    /// those of tuning with its name, and TensorBoard's event file; what cannot be written is warned of, once, and does not stop
     /// the training.
     ///
     /// # Errors
@@ -499,7 +507,10 @@ impl RunFolder {
     pub fn logger(&self) -> Result<impl FnMut(serde_json::Value) + '_, Error> {
         let mut events = EventFile::open(&self.path, &self.metrics()?)?;
         let mut has_failed = false;
-        Ok(move |line| {
+        Ok(move |mut line: serde_json::Value| {
+            if let (Some(tuning), true) = (&self.tuning, line["stage"] == TUNING) {
+                line[TUNING] = tuning.name.clone().into();
+            }
             let written = self.log(&line).and_then(|()| events.append(&line));
             if let (Err(error), false) = (written, has_failed) {
                 tracing::warn!("the training's figures are not complete: {error}");

@@ -5,6 +5,7 @@ use std::fs;
 use burn::module::Module;
 use burn::tensor::{Device, TensorData};
 use llm_fusion::UserLlm;
+use serde_json::json;
 use trainer::{EncoderInit, Prepared, RunConfig, RunFolder, Session, Silent, pretrain, tune};
 
 use crate::toy;
@@ -238,6 +239,29 @@ fn a_folder_remembers_its_config_and_refuses_another_pretraining() {
         message.contains("another config or other data"),
         "{message}"
     );
+}
+
+#[test]
+fn what_a_tuning_took_is_told_apart_from_another_of_the_same_folder() {
+    let _alone = toy::alone();
+    let config = toy::config(&[]);
+    let prepared = toy::prepared(&config);
+    let folder = tempfile::tempdir().unwrap();
+    let run = open(&folder, &config, &prepared);
+    let other = run.tuned_by(&toy::config(&["tuning.strategy=proj"]));
+    let line = |step: u32| json!({ "stage": "tuning", "step": step, "seconds": 2.0 });
+    for (run, steps) in [(&run, 3), (&other, 5)] {
+        let mut log = run.logger().unwrap();
+        log(json!({ "stage": "pretraining", "step": 1, "seconds": 1.0 }));
+        (1..=steps).for_each(|step| log(line(step)));
+    }
+    let took = |run: &RunFolder, stage| run.training(stage).map(|it| (it.steps, it.seconds));
+    assert_eq!(took(&run, "tuning"), Some((3, 6.0)));
+    assert_eq!(took(&other, "tuning"), Some((5, 10.0)));
+    assert_eq!(took(&other, "pretraining"), Some((1, 2.0)));
+    // Lines of before they had a name are anybody's.
+    run.log(&line(7)).unwrap();
+    assert_eq!(took(&run, "tuning"), Some((7, 8.0)));
 }
 
 #[test]
