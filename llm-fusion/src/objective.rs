@@ -8,7 +8,7 @@ use crate::trunk::Trunk;
 use crate::user_llm::{UserEmbeddings, UserLlm};
 
 /// What a batch of users is to answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AnswerTargets {
     /// The prompt of every row.
     pub prompts: Vec<Vec<u32>>,

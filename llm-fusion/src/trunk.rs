@@ -1,7 +1,7 @@
 //! What all users share: the hidden states below the lowest block that reads the user.
 
 use burn::module::Module;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use llm::ranking::{Branch, ForestStep, NodeId, TokenForest, TokenTrie};
 use llm::{KvCache, LanguageModel};
 
@@ -123,6 +123,14 @@ impl Trunk {
             prompts.iter().all(|prompt| *prompt == self.prompt),
             "the trunk was made for another prompt"
         );
+    }
+
+    /// The same on another device.
+    pub fn to_device(&self, device: &Device) -> Self {
+        Self {
+            states: self.states.clone().to_device(device),
+            ..self.clone()
+        }
     }
 
     /// The states of a step's tokens.

@@ -23,7 +23,7 @@ use crate::Error;
 /// Every key has to be in the file (a default cannot drift under an old experiment), and a key
 /// that does not exist is refused with its path. Keys that came later may be left out, and then mean
 /// what was done before there was a choice: `data.min_history`, `data.read`, `data.split`,
-/// `llm.adapter`, `tuning.blocks`, `tuning.encoder`, `tuning.encoder_dropout`, `tuning.teacher_answers`,
+/// `llm.adapter`, `tuning.blocks`, `tuning.workers`, `tuning.devices`, `tuning.encoder`, `tuning.encoder_dropout`, `tuning.teacher_answers`,
 /// `prompts.text_events`, `review.event`, `objective.sparse_rows`, `objective.history_len`,
 /// `objective.devices`. The sections of the language model (`llm`, `fusion`, `tuning`, `prompts`, and
 /// `perceiver` if wanted) may be left out together: the run then is about the encoder alone.
@@ -304,6 +304,15 @@ pub struct TuningConfig {
     /// 0, the true ones.
     #[serde(default)]
     pub teacher_answers: usize,
+    /// Parts of a batch that are computed side by side, each by one thread of the CPU, with the
+    /// gradient of the whole. May be left out: 1, which leaves threads to the backend.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub workers: usize,
+    /// Devices that every batch is spread over, as `--backend` names them, in place of `workers`. Each
+    /// is sent what trains at every step, and what is frozen of the language model once. Optimizer and
+    /// validation stay on the run's own device. May be left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
     /// Share of the steps that teach the favourite genre instead of the next item.
     pub genre_share: f64,
     /// The gates' learning rate, as a multiple of the others'.
@@ -324,6 +333,14 @@ pub struct TuningConfig {
 
 fn yes() -> bool {
     true
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(n: &usize) -> bool {
+    *n == 1
 }
 
 fn all_blocks() -> Blocks {
@@ -781,6 +798,7 @@ impl RunConfig {
         if !self.is_encoder_only() {
             let tuning = self.language()?.tuning;
             at_least("tuning.answers", tuning.answers, 1)?;
+            at_least("tuning.workers", tuning.workers, 1)?;
             from_0_to_1("tuning.teacher_weight", f64::from(tuning.teacher_weight))?;
             if tuning.teacher_answers > 0 && tuning.teacher_weight == 0.0 {
                 let expected = "above 0 with `tuning.teacher_answers`";

@@ -150,9 +150,14 @@ pub enum Error {
         /// The item's id.
         id: String,
     },
-    /// A device of `objective.devices` that is not there.
-    #[error("`objective.devices`")]
-    Device(#[from] crate::backend::DeviceError),
+    /// A device that a batch is to be spread over and that is not there.
+    #[error("`{key}`")]
+    Device {
+        /// The key in the run file.
+        key: &'static str,
+        /// What is wrong with it.
+        source: crate::backend::DeviceError,
+    },
     /// The data.
     #[error(transparent)]
     Data(#[from] datasets::Error),

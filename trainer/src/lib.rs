@@ -13,6 +13,7 @@ pub mod backend;
 mod checkpoint;
 mod clock;
 mod config;
+mod data_parallel;
 mod dual;
 pub mod efficiency;
 pub mod embed;

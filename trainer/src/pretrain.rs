@@ -1,21 +1,20 @@
 //! Pretraining: the encoder learns from histories alone to predict every next event.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use datasets::{Event, EventSlice, Split, Window};
 use user_encoder::{
-    Draws, ItemRows, NegativeSampler, NextEventObjective, PackedEvents, UserEncoder, seed_dropout,
+    Draws, ItemRows, NegativeSampler, NextEventObjective, PackedEvents, UserEncoder,
 };
 
-use crate::backend;
+use crate::data_parallel::{DataParallel, even_parts};
 use crate::lazy_adamw::SparseTable;
 use crate::prepared::sample;
 use crate::ranking::{RankItems, RankingConfig, validation_ndcg};
 use crate::train::{Objective, Outcome, Session, Stage, backward, mix, train};
 use crate::windows::Windows;
-use crate::workers::Workers;
 use crate::{Error, ObjectiveConfig, Prepared, RunConfig, TrainingConfig};
 
 /// Pretrain an encoder.
@@ -52,9 +51,7 @@ struct NextEvent<'a> {
     objective: NextEventObjective,
     device: Device,
     windows: Windows,
-    workers: Workers,
-    /// Where each part of a batch is computed.
-    devices: Vec<Device>,
+    parallel: DataParallel,
     /// The item table, where a step reads some of its rows alone.
     sparse: Option<SparseTable>,
     validation_users: Vec<usize>,
@@ -81,14 +78,6 @@ impl<'a> NextEvent<'a> {
             history_len: _,
             devices,
         } = config.objective.clone();
-        let own = device.clone().autodiff();
-        let devices = match devices.is_empty() {
-            true => vec![own.clone(); workers],
-            false => devices
-                .iter()
-                .map(|name| Ok(backend::device(name)?.autodiff()))
-                .collect::<Result<_, Error>>()?,
-        };
         let history_len = config.pretraining_history_len();
         Ok(Self {
             prepared,
@@ -98,13 +87,12 @@ impl<'a> NextEvent<'a> {
                 item: item_loss,
                 sampler: NegativeSampler::by_popularity(&counts(prepared), popularity),
             },
-            device: own,
+            device: device.clone().autodiff(),
             windows: match config.data.stride {
                 0 => Windows::drawn(&split, history_len, config.seed),
                 stride => Windows::sliding(&split, history_len, stride, config.seed),
             },
-            workers: Workers::new(devices.len()),
-            devices,
+            parallel: DataParallel::new(device, workers, "objective.devices", &devices)?,
             sparse: sparse_rows.then(|| SparseTable::new(ITEM_TABLE)),
             validation_users: sample(&users, validation_users, config.seed),
             batch_size,
@@ -130,10 +118,11 @@ impl<'a> NextEvent<'a> {
     /// Histories packed for each device, about as many events for each, with what is drawn for them.
     /// Each is weighted by what part of the predicted events of each modality it has.
     fn parts(&self, histories: Vec<EventSlice<'_>>) -> Vec<(PackedEvents, Draws)> {
-        let parts = even_parts(histories, self.devices.len()).into_iter();
-        let parts = parts.filter(|histories| !histories.is_empty());
+        let devices = self.parallel.devices();
+        let parts = even_parts(histories, devices.len(), |history| history.len());
         let mut parts: Vec<_> = parts
-            .zip(&self.devices)
+            .into_iter()
+            .zip(devices)
             .map(|(histories, device)| {
                 let events = self.prepared.batcher.pack(&histories, device);
                 let draws = self.objective.draw(&events);
@@ -165,8 +154,7 @@ impl Objective<UserEncoder> for NextEvent<'_> {
     /// Side by side where there are workers or devices, and over the rows of the item table that
     /// are read where these alone are to be trained.
     fn gradients(&mut self, encoder: &UserEncoder, step: usize) -> (f32, GradientsParams) {
-        let is_alone = self.devices.iter().all(|device| *device == self.device);
-        if self.devices.len() == 1 && is_alone && self.sparse.is_none() {
+        if self.parallel.is_alone() && self.sparse.is_none() {
             return backward(self.loss(encoder, step), encoder);
         }
         let histories = self.histories(step);
@@ -176,27 +164,18 @@ impl Objective<UserEncoder> for NextEvent<'_> {
             table.set_read(rows.ids());
             rows
         });
-        let own = &self.device.clone().without_autodiff();
-        let parts = parts.into_iter().enumerate().collect();
-        let parts = self.workers.map(parts, |(at, (mut events, mut draws))| {
-            // Leaves of its own: parts that share a graph would wait for each other at every
-            // operation. (`fork` makes them too, and leaves a node behind for each parameter.)
-            let mut encoder = encoder
-                .valid()
-                .to_device(&events.device().without_autodiff());
+        let seed = mix(self.seed, step as u64);
+        let loss = |device: &Device, _, (mut events, mut draws): (PackedEvents, Draws)| {
+            let mut encoder = encoder.valid().to_device(device);
             if let Some(rows) = &rows {
                 encoder = encoder.over_rows(rows);
                 (events, draws) = (events.over_rows(rows), draws.over_rows(rows));
             }
             let encoder = encoder.train();
-            seed_dropout(mix(mix(self.seed, step as u64), at as u64));
             let loss = self.objective.loss_of(&encoder, &events, &draws);
-            let (value, grads) = backward(loss.total, &encoder);
-            (value, grads.to_device(own, &encoder))
-        });
-        let value = parts.iter().map(|(value, _)| value).sum();
-        let grads = parts.into_iter().map(|(_, grads)| grads).collect();
-        (value, sum(encoder, grads))
+            (encoder, loss.total)
+        };
+        self.parallel.gradients(encoder, parts, seed, loss)
     }
 
     fn sparse_table(&self) -> Option<SparseTable> {
@@ -255,47 +234,10 @@ pub(crate) fn counts(prepared: &Prepared) -> Vec<usize> {
     counts
 }
 
-/// Histories in so many parts of about as many events each: the longest first, always to the part
-/// that has the fewest.
-fn even_parts(mut histories: Vec<EventSlice<'_>>, n: usize) -> Vec<Vec<EventSlice<'_>>> {
-    histories.sort_by_key(|history| std::cmp::Reverse(history.len()));
-    let mut parts = vec![(0, Vec::new()); n];
-    for history in histories {
-        let least = parts.iter_mut().min_by_key(|(n_events, _)| *n_events);
-        let (n_events, part) = least.expect("at least one part");
-        *n_events += history.len();
-        part.push(history);
-    }
-    parts.into_iter().map(|(_, part)| part).collect()
-}
-
-/// Gradients added up, parameter by parameter.
-fn sum(encoder: &UserEncoder, mut parts: Vec<GradientsParams>) -> GradientsParams {
-    struct Add<'a> {
-        to: &'a mut GradientsParams,
-        from: GradientsParams,
-    }
-    impl ModuleVisitor for Add<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let Some(grad) = self.from.remove::<D>(param.id) else {
-                return;
-            };
-            let grad = match self.to.remove::<D>(param.id) {
-                Some(other) => other + grad,
-                None => grad,
-            };
-            self.to.register(param.id, grad);
-        }
-    }
-    let mut all = parts.swap_remove(0);
-    for from in parts {
-        encoder.visit(&mut Add { to: &mut all, from });
-    }
-    all
-}
-
 #[cfg(test)]
 mod tests {
+    use burn::module::{ModuleVisitor, Param};
+
     use super::*;
     use crate::toy;
     use rand::{RngExt, SeedableRng, rngs::StdRng};

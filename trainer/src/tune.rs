@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, ParamGroup};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use datasets::{Event, EventSlice, Split, Window};
+use llm::LanguageModel;
 use llm::ranking::{BeamConfig, Normalisation, Ranked, beam_search};
 use llm_fusion::{AnswerLoss, AnswerTargets, TextTargets, Trunk, UserLlm, UserReader};
 use rand::distr::Distribution;
@@ -12,12 +14,13 @@ use rand::distr::weighted::WeightedIndex;
 use rand::{SeedableRng, rngs::StdRng};
 use user_encoder::HistoryEncoder;
 
+use crate::data_parallel::{DataParallel, even_parts};
 use crate::prepared::sample;
 use crate::pretrain::item_scores;
 use crate::ranking::left_out;
 use crate::review_writing::ReviewWriting;
 use crate::tasks::{Task, Tasks};
-use crate::train::{Objective, Outcome, Session, Stage, mix, train};
+use crate::train::{Objective, Outcome, Session, Stage, backward, mix, train};
 use crate::windows::Windows;
 use crate::{Error, Prepared, RunConfig, TuningConfig};
 
@@ -28,7 +31,8 @@ use crate::{Error, Prepared, RunConfig, TuningConfig};
 ///
 /// # Errors
 ///
-/// As [`train`](crate::train()); or if the run is about the encoder alone.
+/// As [`train`](crate::train()); if one of `tuning.devices` is not there; or if the run is about the
+/// encoder alone.
 pub fn tune(
     mut model: UserLlm,
     tasks: &Tasks,
@@ -46,7 +50,7 @@ pub fn tune(
     let model = tuning.apply(model);
     let mut objective = Answering::new(&model, teacher, tasks, prepared, config, tuning)?;
     let mut training = tuning.training.clone();
-    if !objective.trunks.are_shared() {
+    if !objective.replicated[0].trunks.are_shared() {
         training.steps = tuning.whole_model_steps;
     }
     let stage = Stage {
@@ -93,6 +97,15 @@ impl Trunks {
     fn are_shared(&self) -> bool {
         self.next_item.is_some()
     }
+
+    fn to_device(&self, device: &Device) -> Self {
+        let moved = |trunk: &Option<Trunk>| trunk.as_ref().map(|trunk| trunk.to_device(device));
+        Self {
+            next_item: moved(&self.next_item),
+            favourite_genre: moved(&self.favourite_genre),
+            normalisation: self.normalisation,
+        }
+    }
 }
 
 /// What all users have in common under a question: there is such a thing if something lies below the
@@ -129,7 +142,8 @@ struct Answering<'a> {
     config: &'a RunConfig,
     tuning: &'a TuningConfig,
     tasks: &'a Tasks,
-    trunks: Trunks,
+    parallel: DataParallel,
+    replicated: Vec<Replicated>,
     teacher: HistoryEncoder,
     device: Device,
     windows: Windows,
@@ -137,6 +151,13 @@ struct Answering<'a> {
     teaches_genres: bool,
     reviews: Option<Reviews<'a>>,
     validation_users: Vec<usize>,
+}
+
+/// What each device keeps from step to step, for its part of a batch.
+struct Replicated {
+    trunks: Trunks,
+    /// The language model, where it is on another device than the model, and frozen.
+    llm: Option<LanguageModel>,
 }
 
 /// Reviews that are taught.
@@ -200,6 +221,18 @@ impl<'a> Answering<'a> {
         let users: Vec<usize> = split.validation_users().collect();
         let reviews = tasks.reviews.as_deref();
         let reviews = reviews.map(|task| Reviews::new(prepared, config, task));
+        let own = model.device();
+        let parallel = DataParallel::new(&own, tuning.workers, "tuning.devices", &tuning.devices)?;
+        let trunks = Trunks::new(model, tasks, tuning);
+        let replicated = parallel.devices().iter().map(|device| {
+            let device = device.clone().without_autodiff();
+            let is_elsewhere = device != own.clone().without_autodiff();
+            let is_kept = is_elsewhere && tuning.strategy.freezes_language_model();
+            Replicated {
+                trunks: trunks.to_device(&device),
+                llm: is_kept.then(|| model.llm.valid().to_device(&device)),
+            }
+        });
         Ok(Self {
             prepared,
             split,
@@ -207,9 +240,10 @@ impl<'a> Answering<'a> {
             tuning,
             tasks,
             reviews: reviews.transpose()?,
-            trunks: Trunks::new(model, tasks, tuning),
+            replicated: replicated.collect(),
+            parallel,
             teacher,
-            device: model.device(),
+            device: own,
             windows: Windows::sliding(&split, length, stride, config.seed),
             teaches_genres: !genre_windows.is_empty(),
             genre_windows: Windows::given(genre_windows, config.seed),
@@ -238,20 +272,32 @@ impl<'a> Answering<'a> {
         }
     }
 
-    fn next_item_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
+    /// What a step teaches, and whom.
+    fn rows(&mut self, step: usize) -> (Lesson, Vec<Row<'a>>) {
+        let lesson = self.lesson(step);
+        let rows = match lesson {
+            Lesson::NextItem => self.next_items(step),
+            Lesson::FavouriteGenre => self.favourite_genres(step),
+            Lesson::Review => self.reviews(step),
+        };
+        (lesson, rows)
+    }
+
+    fn next_items(&mut self, step: usize) -> Vec<Row<'a>> {
         let split = self.split;
         let windows = self.windows.batch(step, self.tuning.training.batch_size);
-        let histories: Vec<EventSlice<'_>> = windows
+        let histories: Vec<EventSlice<'a>> = windows
             .iter()
             .map(|window| split.train(window.user).slice(window.start..window.end))
             .collect();
         let teacher = if self.tuning.teacher_weight > 0.0 {
             let plain = self.device.clone().without_autodiff();
-            item_scores(self.prepared, &self.teacher, &histories, &plain)
+            let scores = item_scores(self.prepared, &self.teacher, &histories, &plain);
+            scores.into_iter().map(Some).collect()
         } else {
-            Vec::new()
+            vec![None; histories.len()]
         };
-        let answers = match self.tuning.teacher_answers {
+        let answers: Vec<Vec<usize>> = match self.tuning.teacher_answers {
             0 => {
                 let following = |window: &Window| {
                     let events = split.train(window.user);
@@ -266,100 +312,165 @@ impl<'a> Answering<'a> {
                     let weighted = WeightedIndex::new(scores).expect("probabilities");
                     weighted.sample_iter(&mut random).take(n).collect()
                 };
-                teacher.iter().map(drawn).collect()
+                teacher.iter().flatten().map(drawn).collect()
             }
         };
         let task = &self.tasks.next_item;
-        let targets = AnswerTargets {
-            prompts: self.tasks.prompts(task, self.prepared, &histories),
-            answers,
-            teacher,
-        };
-        self.loss_of(
-            model,
-            task,
-            &histories,
-            &targets,
-            self.trunks.next_item.as_ref(),
-        )
+        let prompts = self.tasks.prompts(task, self.prepared, &histories);
+        let answers = answers.into_iter().zip(teacher);
+        let rows = histories.into_iter().zip(prompts).zip(answers);
+        rows.map(|((history, prompt), (items, teacher))| Row {
+            history,
+            prompt,
+            answer: Answer::Among(items, teacher),
+        })
+        .collect()
     }
 
-    fn favourite_genre_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
+    fn favourite_genres(&mut self, step: usize) -> Vec<Row<'a>> {
         let split = self.split;
         let windows = self
             .genre_windows
             .batch(step, self.tuning.training.batch_size);
-        let (histories, answers): (Vec<EventSlice<'_>>, Vec<Vec<usize>>) = windows
+        let (histories, genres): (Vec<EventSlice<'a>>, Vec<usize>) = windows
             .iter()
             .map(|window| split.train(window.user).slice(window.start..window.end))
-            .filter_map(|history| Some((history, vec![self.prepared.favourite_genre(&history)?])))
+            .filter_map(|history| Some((history, self.prepared.favourite_genre(&history)?)))
             .unzip();
-        let task = self.tasks.favourite_genre.as_ref();
-        let task = task.expect("windows with a genre are of a catalogue with genres");
-        let targets = AnswerTargets {
-            prompts: self.tasks.prompts(task, self.prepared, &histories),
-            answers,
-            teacher: Vec::new(),
-        };
-        self.loss_of(
-            model,
-            task,
-            &histories,
-            &targets,
-            self.trunks.favourite_genre.as_ref(),
-        )
+        let prompts = self
+            .tasks
+            .prompts(self.genre_task(), self.prepared, &histories);
+        let rows = histories.into_iter().zip(prompts).zip(genres);
+        rows.map(|((history, prompt), genre)| Row {
+            history,
+            prompt,
+            answer: Answer::Among(vec![genre], None),
+        })
+        .collect()
     }
 
-    fn review_loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
+    fn genre_task(&self) -> &'a Task {
+        let task = self.tasks.favourite_genre.as_ref();
+        task.expect("windows with a genre are of a catalogue with genres")
+    }
+
+    fn reviews(&mut self, step: usize) -> Vec<Row<'a>> {
         let (prepared, tasks) = (self.prepared, self.tasks);
         let batch_size = self.tuning.training.batch_size;
         let reviews = self.reviews.as_mut().expect("reviews are taught");
         let windows = reviews.windows.batch(step, batch_size);
-        let (mut histories, mut prompts, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-        for Window { user, start, end } in windows {
+        let row = |Window { user, start, end }: Window| {
             let events = self.split.train(user);
             let (history, event) = (events.slice(start..end), &events.events()[end]);
-            let text = &reviews.texts[&(user, end)];
             let prompt = reviews
                 .task
                 .prompt(tasks, prepared, (user, start), &history, event);
-            prompts.push(prompt.expect("files of texts that could be read when tuning began"));
-            texts.push(reviews.task.answer(text));
-            histories.push(history);
-        }
-        let user = model.read_user(&prepared.batcher.batch(&histories, &self.device));
-        TextTargets {
-            prompts: &prompts,
-            texts: &texts,
-        }
-        .loss(model, &user)
+            Row {
+                history,
+                prompt: prompt.expect("files of texts that could be read when tuning began"),
+                answer: Answer::Text(reviews.task.answer(&reviews.texts[&(user, end)])),
+            }
+        };
+        windows.into_iter().map(row).collect()
     }
 
+    /// The mean loss of some rows, over users or over a text's tokens.
     fn loss_of(
         &self,
         model: &UserLlm,
-        task: &Task,
-        histories: &[EventSlice<'_>],
-        targets: &AnswerTargets,
-        trunk: Option<&Trunk>,
+        lesson: Lesson,
+        rows: Vec<Row<'_>>,
+        trunks: &Trunks,
     ) -> Tensor<1> {
-        let user = model.read_user(&self.prepared.batcher.batch(histories, &self.device));
+        let histories: Vec<EventSlice<'_>> = rows.iter().map(|row| row.history).collect();
+        let user = model.read_user(&self.prepared.batcher.batch(&histories, &model.device()));
+        let (mut targets, mut texts) = (AnswerTargets::default(), Vec::new());
+        for row in rows {
+            targets.prompts.push(row.prompt);
+            match row.answer {
+                Answer::Among(answers, teacher) => {
+                    targets.answers.push(answers);
+                    targets.teacher.extend(teacher);
+                }
+                Answer::Text(text) => texts.push(text),
+            }
+        }
+        let (task, trunk) = match lesson {
+            Lesson::NextItem => (&self.tasks.next_item, &trunks.next_item),
+            Lesson::FavouriteGenre => (self.genre_task(), &trunks.favourite_genre),
+            Lesson::Review => {
+                let prompts = &targets.prompts;
+                let texts = &texts;
+                return TextTargets { prompts, texts }.loss(model, &user);
+            }
+        };
         AnswerLoss {
             trie: &task.answers.trie,
             normalisation: self.tuning.normalisation,
             teacher_weight: self.tuning.teacher_weight,
         }
-        .forward(model, &user, targets, trunk)
+        .forward(model, &user, &targets, trunk.as_ref())
+    }
+}
+
+/// One of a step's users, and what they are asked and taught.
+struct Row<'a> {
+    history: EventSlice<'a>,
+    prompt: Vec<u32>,
+    answer: Answer,
+}
+
+enum Answer {
+    /// Of those that exist, with a teacher's probabilities of all of them.
+    Among(Vec<usize>, Option<Vec<f32>>),
+    /// Tokens of a free text.
+    Text(Vec<u32>),
+}
+
+impl Row<'_> {
+    /// Roughly what it costs.
+    fn n_tokens(&self) -> usize {
+        self.history.len() + self.prompt.len()
+    }
+
+    /// What the mean of the losses is over: users, or tokens of a text.
+    fn n_taught(&self) -> usize {
+        match &self.answer {
+            Answer::Among(..) => 1,
+            Answer::Text(text) => text.len(),
+        }
     }
 }
 
 impl Objective<UserLlm> for Answering<'_> {
     fn loss(&mut self, model: &UserLlm, step: usize) -> Tensor<1> {
-        match self.lesson(step) {
-            Lesson::NextItem => self.next_item_loss(model, step),
-            Lesson::FavouriteGenre => self.favourite_genre_loss(model, step),
-            Lesson::Review => self.review_loss(model, step),
+        let (lesson, rows) = self.rows(step);
+        self.loss_of(model, lesson, rows, &self.replicated[0].trunks)
+    }
+
+    /// Side by side where there are workers or devices.
+    fn gradients(&mut self, model: &UserLlm, step: usize) -> (f32, GradientsParams) {
+        if self.parallel.is_alone() {
+            return backward(self.loss(model, step), model);
         }
+        let (lesson, rows) = self.rows(step);
+        let n_taught = |rows: &[Row<'_>]| rows.iter().map(Row::n_taught).sum::<usize>() as f64;
+        let all = n_taught(&rows);
+        let parts = even_parts(rows, self.replicated.len(), Row::n_tokens);
+        let seed = mix(self.config.seed, step as u64);
+        let this = &*self;
+        let loss = |device: &Device, at: usize, rows: Vec<Row<'_>>| {
+            let share = n_taught(&rows) / all;
+            let Replicated { trunks, llm } = &this.replicated[at];
+            let mut replica = model.valid();
+            if let Some(llm) = llm {
+                replica.llm = llm.clone();
+            }
+            let replica = replica.to_device(device).train();
+            let loss = this.loss_of(&replica, lesson, rows, trunks);
+            (replica, loss * share)
+        };
+        self.parallel.gradients(model, parts, seed, loss)
     }
 
     fn validate(&mut self, model: &UserLlm) -> f64 {
@@ -489,6 +600,9 @@ pub(crate) fn ask(
 
 #[cfg(test)]
 mod tests {
+    use burn::module::{ModuleVisitor, Param};
+    use datasets::reviews::ReviewTexts;
+
     use super::*;
     use crate::toy;
 
@@ -598,9 +712,119 @@ mod tests {
             (&["tuning.normalisation=vocabulary"], false),
         ] {
             with_objective(patches, |objective| {
-                assert_eq!(objective.trunks.are_shared(), is_shared, "{patches:?}");
+                assert_eq!(
+                    objective.replicated[0].trunks.are_shared(),
+                    is_shared,
+                    "{patches:?}"
+                );
             });
         }
+    }
+
+    /// Losses and all gradients of four steps, of everything a strategy trains.
+    fn gradients_of(patches: &[&str]) -> (Vec<f32>, Vec<f32>) {
+        struct Gradients {
+            of_step: GradientsParams,
+            values: Vec<f32>,
+        }
+        impl ModuleVisitor for Gradients {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let gradient = self.of_step.get::<D>(param.id);
+                assert_eq!(gradient.is_some(), param.is_require_grad());
+                let values = gradient.map(|gradient| gradient.into_data());
+                self.values
+                    .extend(values.iter().flat_map(|values| values.iter::<f32>()));
+            }
+        }
+        let plain = [
+            "encoder.dropout=0",
+            "encoder.dropout_input=0",
+            "perceiver.dropout=0",
+            "tuning.training.batch_size=5",
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("Toys_5.json");
+        toy::write_reviews(&path, |user, at| "w1 ".repeat(1 + (user + at) % 4));
+        let config = toy::config(&[&plain, patches].concat());
+        let (prepared, tasks) = match config.review {
+            Some(_) => {
+                let dataset = datasets::reviews::load(&path).unwrap();
+                let prepared = Prepared::new(dataset, &config).unwrap();
+                let texts = ReviewTexts::read(&path, &prepared.dataset).unwrap();
+                let tasks = toy::tasks(&prepared, &config).with_reviews(&config, texts);
+                (prepared, tasks.unwrap())
+            }
+            None => {
+                let prepared = toy::prepared(&config);
+                let tasks = toy::tasks(&prepared, &config);
+                (prepared, tasks)
+            }
+        };
+        let model = toy::user_llm(&prepared, &config);
+        let teacher = model.encoder.valid();
+        let tuning = config.language().unwrap().tuning;
+        let model = tuning.apply(model);
+        let objective = Answering::new(&model, teacher, &tasks, &prepared, &config, tuning);
+        let mut objective = objective.unwrap();
+        let (mut losses, mut values) = (Vec::new(), Vec::new());
+        for step in 0..4 {
+            let (loss, of_step) = objective.gradients(&model, step);
+            losses.push(loss);
+            let mut gradients = Gradients { of_step, values };
+            model.visit(&mut gradients);
+            values = gradients.values;
+        }
+        (losses, values)
+    }
+
+    /// Threads or devices on a part each against one on the whole, next items and genres in turns, or
+    /// reviews of different lengths.
+    #[test]
+    fn parts_of_a_batch_give_the_loss_and_the_gradient_of_the_whole() {
+        let _alone = toy::alone();
+        let review = [
+            "review={ prompt = \"On {title}:\", target = \"text\", max_tokens = 3, share = 1.0 }",
+            "encoder.modalities=[{ name = \"item\", vocab_size = 0, d_embedding = 6, weight = 1.0 }]",
+            "tuning.genre_share=0",
+        ];
+        for patches in [
+            &["tuning.genre_share=0.5"][..],
+            &["tuning.strategy=proj", "tuning.genre_share=0.5"],
+            &["tuning.strategy=lora", "tuning.blocks.upper=1"],
+            &["tuning.strategy=full", "fusion.kind=soft-prompt"],
+            &["tuning.strategy=lora", "prompts.text_events=2"],
+            &review,
+        ] {
+            let of = |parts: &str| gradients_of(&[patches, &[parts]].concat());
+            let (losses, expected) = of("tuning.workers=1");
+            assert!(expected.iter().any(|gradient| gradient.abs() > 1e-3));
+            for parts in [
+                "tuning.workers=2",
+                "tuning.workers=3",
+                "tuning.devices=[\"flex\", \"flex\"]",
+            ] {
+                let (in_parts, gradients) = of(parts);
+                for (a, b) in in_parts.iter().zip(&losses) {
+                    assert!((a - b).abs() < 1e-5, "{patches:?} {parts}: {a} is not {b}");
+                }
+                assert_eq!(gradients.len(), expected.len());
+                for (a, b) in gradients.iter().zip(&expected) {
+                    assert!((a - b).abs() < 1e-5, "{patches:?} {parts}: {a} is not {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_named_with_its_key() {
+        let _alone = toy::alone();
+        let config = toy::config(&["tuning.devices=[\"flex\", \"abacus\"]"]);
+        let prepared = toy::prepared(&config);
+        let tasks = toy::tasks(&prepared, &config);
+        let model = toy::user_llm(&prepared, &config);
+        let mut silent = crate::Silent;
+        let tuned = tune(model, &tasks, &prepared, &config, Session::new(&mut silent));
+        assert_eq!(tuned.unwrap_err().to_string(), "`tuning.devices`");
     }
 
     #[test]
@@ -618,9 +842,10 @@ mod tests {
                         .map(|step| objective.loss(&model, step).into_scalar::<f32>())
                         .collect::<Vec<_>>()
                 };
-                objective.trunks = Trunks::new(&model, objective.tasks, objective.tuning);
+                objective.replicated[0].trunks =
+                    Trunks::new(&model, objective.tasks, objective.tuning);
                 let shared = losses(objective);
-                objective.trunks = Trunks {
+                objective.replicated[0].trunks = Trunks {
                     normalisation: objective.tuning.normalisation,
                     next_item: None,
                     favourite_genre: None,
