@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::{
     Error, LanguageModel,
     load::{LoadedModel, hugging_face, only, weights},
-    save::{unwritable, write_json},
+    save::{as_readable_as, unwritable, write_json},
 };
 
 const CONFIG: &str = "adapter_config.json";
@@ -164,7 +164,8 @@ pub fn save_adapter(folder: &Path, model: &LanguageModel, base_model: &str) -> R
         (name, view.expect("as many bytes as values"))
     });
     let metadata = [("format".to_string(), "pt".to_string())].into();
-    safetensors::serialize_to_file(views, Some(metadata), &path).map_err(unwritable(&path))
+    safetensors::serialize_to_file(views, Some(metadata), &path).map_err(unwritable(&path))?;
+    as_readable_as(&folder.join(CONFIG), &path)
 }
 
 /// What matters in `adapter_config.json`.

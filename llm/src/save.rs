@@ -45,7 +45,8 @@ pub fn save_hugging_face(
         .with_to_adapter(BurnToPyTorchAdapter)
         .remap(hugging_face::to_their_names());
     let merged = model.clone().materialize();
-    merged.save_into(&mut store).map_err(unwritable(&path))
+    merged.save_into(&mut store).map_err(unwritable(&path))?;
+    as_readable_as(&config_path, &path)
 }
 
 fn config_file(
@@ -131,6 +132,12 @@ pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(value).map_err(io::Error::from);
     let written = text.and_then(|text| fs::write(path, text + "\n"));
     written.map_err(unwritable(path))
+}
+
+/// Weights are written as private files: let others read them as they may read `other`.
+pub(crate) fn as_readable_as(other: &Path, path: &Path) -> Result<(), Error> {
+    let permissions = std::fs::metadata(other).map_err(unwritable(other))?;
+    std::fs::set_permissions(path, permissions.permissions()).map_err(unwritable(path))
 }
 
 pub(crate) fn unwritable<E>(path: &Path) -> impl FnOnce(E) -> Error

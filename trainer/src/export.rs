@@ -27,6 +27,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use crate::added_items::ITEM;
+use crate::files::write_whole;
 use crate::{Error, LanguageSections, Prepared, RunConfig, RunFolder};
 
 const LANGUAGE_MODEL: &str = "language-model";
@@ -174,7 +175,12 @@ impl Parts<'_> {
             let name = kind.name().replace("text", "vectors");
             vectors.save(&folder.join(name).with_extension("safetensors"))?;
         }
-        write(&folder.join("config.toml"), &self.config.to_toml())?;
+        let config = folder.join("config.toml");
+        write(&config, &self.config.to_toml())?;
+        // burn writes weights as private files.
+        fs::metadata(&config)
+            .and_then(|config| fs::set_permissions(path, config.permissions()))
+            .map_err(Error::io("write", path))?;
         let (from, to) = (run.vocabulary(), folder.join("vocabulary.json"));
         fs::copy(&from, to).map_err(Error::io("copy", from))?;
         Ok(())
@@ -225,12 +231,9 @@ impl Parts<'_> {
         ];
         let path = folder.join("check.safetensors");
         let text = [("text".to_string(), prompt.clone())].into();
-        safetensors::serialize_to_file(tensors, Some(text), &path).map_err(|error| {
-            Error::Export {
-                path,
-                reason: format!("cannot be written: {error}"),
-            }
-        })?;
+        // Not `serialize_to_file`, whose files are private.
+        let contents = safetensors::serialize(tensors, Some(text)).expect("these sizes");
+        write_whole(&path, &contents).map_err(Error::io("write", path))?;
         Ok(distance)
     }
 

@@ -95,6 +95,23 @@ fn assert_exported(patches: &[&str], has_adapter: bool) {
         has_adapter
     );
 
+    // Whoever may read the card may read the weights.
+    let permissions = |name: &str| fs::metadata(out.join(name)).map(|file| file.permissions());
+    let weights = [
+        "adapter/adapter_model",
+        "language-model/model",
+        "fusion/fusion",
+        "check",
+    ];
+    for name in weights.map(|name| format!("{name}.safetensors")) {
+        let (found, expected) = (permissions(&name), permissions("README.md").unwrap());
+        assert!(
+            found.is_ok_and(|found| found == expected)
+                || name.starts_with("adapter") && !has_adapter,
+            "{name}"
+        );
+    }
+
     let card = fs::read_to_string(out.join("README.md")).unwrap();
     for part in [
         "## Data",
