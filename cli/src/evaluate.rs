@@ -245,6 +245,16 @@ fn commands(run: &Run, args: &EvaluateArgs, saved: &Path, tuned: &[Tuned]) -> Ve
         if tuning.encoder == EncoderInit::Random {
             command += " --set tuning.encoder=random --set tuning.teacher_weight=0";
         }
+        if !tuning.strategy.freezes_language_model() {
+            let blocks = serde_json::to_string(&tuning.blocks).expect("plain data");
+            // As TOML has it: {"upper":4} is { upper = 4 }.
+            let blocks = blocks.replace(['"', '{', '}'], "").replace(':', "=");
+            let (key, blocks) = match blocks.split_once('=') {
+                Some((kind, chosen)) => (format!("tuning.blocks.{kind}"), chosen),
+                None => ("tuning.blocks".to_string(), blocks.as_str()),
+            };
+            command += &format!(" --set {key}={blocks}");
+        }
         commands.push(command + &options);
     }
     commands

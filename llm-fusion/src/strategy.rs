@@ -109,8 +109,9 @@ impl TuningStrategy {
     /// Whether the language model stays as it is below block `lowest`, so that a
     /// [`Trunk`](crate::Trunk) stays valid.
     pub fn freezes_below(self, lowest: usize, blocks: &Blocks, n_blocks: usize) -> bool {
-        let trains = || blocks.lowest(n_blocks).unwrap_or(n_blocks);
-        self.freezes_language_model() || trains() >= lowest
+        let trains_embeddings = self == Self::Full && *blocks == Blocks::All;
+        let lowest_trained = blocks.lowest(n_blocks).unwrap_or(n_blocks);
+        self.freezes_language_model() || !trains_embeddings && lowest_trained >= lowest
     }
 }
 

@@ -13,7 +13,7 @@ const TOKENS_PER_PASS: usize = 256;
 /// The states of one prompt and of every open trie node after it, as the lowest fused block
 /// receives them.
 ///
-/// With a frozen language model and cross-attention in the upper blocks only, these states depend
+/// With cross-attention in the upper blocks only, and a language model that does not train below them, these states depend
 /// on the prompt and the answer alone: computed once, they serve every user, every training step
 /// and every beam, exactly. What is left to compute is the upper blocks.
 ///

@@ -451,6 +451,19 @@ mod tests {
                     panic!("{error}: {}", cause.unwrap_or_default())
                 });
                 assert!(cells.len() >= 4, "{}", path.display());
+                // A cell's own patches win: none takes a budget's figure away.
+                for (cell, (key, value)) in cells.iter().flat_map(|cell| {
+                    grid.budget(budget)
+                        .unwrap()
+                        .iter()
+                        .map(move |it| (cell, it))
+                }) {
+                    let config = Value::try_from(&cell.config).unwrap();
+                    let found = key
+                        .split('.')
+                        .try_fold(&config, |table, key| table.get(key));
+                    assert_eq!(found, Some(value), "{}: {key}", cell.label);
+                }
             }
             n += 1;
         }

@@ -142,13 +142,13 @@ impl LanguageSections<'_> {
         for (key, blocks) in chosen {
             let is_there = match blocks {
                 Blocks::All => true,
-                Blocks::Upper(n) => *n > 0,
+                Blocks::Upper(n) => (1..=n_blocks).contains(n),
                 Blocks::Only(list) => !list.is_empty() && list.iter().all(|&at| at < n_blocks),
             };
             if !is_there {
                 let expected = format!(
-                    "`all`, `{{ upper = n }}` with 1 or more, or `{{ only = [...] }}` with numbers from 0 \
-                     to {}: the language model has {n_blocks} blocks",
+                    "`all`, `{{ upper = n }}` with n from 1 to {n_blocks}, or `{{ only = [...] }}` with \
+                     numbers from 0 to {}: the language model has {n_blocks} blocks",
                     n_blocks - 1
                 );
                 return Err(Error::value(key, format!("{blocks:?}"), expected));
@@ -309,8 +309,8 @@ pub struct TuningConfig {
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub workers: usize,
     /// Devices that every batch is spread over, as `--backend` names them, in place of `workers`. Each
-    /// is sent what trains at every step, and what is frozen of the language model once. Optimizer and
-    /// validation stay on the run's own device. May be left out.
+    /// is sent the model at every step, but the language model only once under `enc` and `proj`. Optimizer
+    /// and validation stay on the run's own device. May be left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<String>,
     /// Share of the steps that teach the favourite genre instead of the next item.
@@ -324,8 +324,8 @@ pub struct TuningConfig {
     #[serde(default = "yes")]
     pub encoder_dropout: bool,
     /// Steps, in place of `training.steps`, where every step computes the whole language model: with
-    /// a soft prompt or cross-attention from block 0, with text in the prompts, or under `full` and
-    /// `lora` where `blocks` reach below the lowest that reads the user.
+    /// a soft prompt or cross-attention from block 0, with text in the prompts, normalised over the
+    /// vocabulary, or under `full` and `lora` where `blocks` reach below the lowest that reads the user.
     pub whole_model_steps: usize,
     /// The loop.
     pub training: TrainingConfig,
@@ -799,6 +799,18 @@ impl RunConfig {
             let tuning = self.language()?.tuning;
             at_least("tuning.answers", tuning.answers, 1)?;
             at_least("tuning.workers", tuning.workers, 1)?;
+            let is_alone = tuning.workers == 1 && tuning.devices.is_empty();
+            if let (Some(perceiver), false) = (self.language()?.perceiver, is_alone)
+                && perceiver.dropout > 0.0
+            {
+                let expected = "0 with several `tuning.workers` or `tuning.devices`, whose noise would \
+                                depend on which is first";
+                return Err(Error::value(
+                    "perceiver.dropout",
+                    perceiver.dropout,
+                    expected,
+                ));
+            }
             from_0_to_1("tuning.teacher_weight", f64::from(tuning.teacher_weight))?;
             if tuning.teacher_answers > 0 && tuning.teacher_weight == 0.0 {
                 let expected = "above 0 with `tuning.teacher_answers`";
@@ -1140,7 +1152,7 @@ mod tests {
                 modality.vocab_size = 13;
             }
             let device = Device::flex();
-            let llm = llm::LanguageModelConfig::new(17, 8, 2, 2, 1, 4, 12).init(&device);
+            let llm = llm::LanguageModelConfig::new(17, 8, 30, 2, 1, 4, 12).init(&device);
             let encoder = config.encoder.init(&device);
             if let Some(dual) = &config.dual_encoder {
                 dual.init(&config.encoder, &device);
@@ -1172,6 +1184,7 @@ mod tests {
         }
         for (patch, expected) in [
             ("tuning.blocks.upper=0", "`tuning.blocks` = Upper(0)"),
+            ("tuning.blocks.upper=4", "n from 1 to 3"),
             ("tuning.blocks={ only = [] }", "`tuning.blocks` = Only([])"),
             ("tuning.blocks={ only = [1, 3] }", "numbers from 0 to 2"),
             (
@@ -1188,6 +1201,22 @@ mod tests {
         let llm = llm::LanguageModelConfig::new(17, 8, 3, 2, 1, 4, 12).init(&Device::flex());
         let encoder = toy::prepared(&config).new_encoder(&Device::flex());
         assert!(config.language().unwrap().fuse(llm, encoder).is_ok());
+    }
+
+    #[test]
+    fn noise_that_would_depend_on_the_order_of_threads_is_refused() {
+        let refused = |patches: [&str; 2]| {
+            let patches = patches.map(String::from);
+            let config = RunConfig::from_toml(&toml(), "run.toml", &patches);
+            config.is_err_and(|error| error.to_string().contains("`perceiver.dropout`"))
+        };
+        assert!(refused(["perceiver.dropout=0.1", "tuning.workers=2"]));
+        assert!(refused([
+            "perceiver.dropout=0.1",
+            "tuning.devices=[\"flex\", \"flex\"]"
+        ]));
+        assert!(!refused(["perceiver.dropout=0.1", "tuning.workers=1"]));
+        assert!(!refused(["perceiver.dropout=0.0", "tuning.workers=2"]));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use crate::added_items::ITEM;
-use crate::files::write_whole;
+use crate::files::{as_readable_as, write_whole};
 use crate::{Error, LanguageSections, Prepared, RunConfig, RunFolder};
 
 const LANGUAGE_MODEL: &str = "language-model";
@@ -177,10 +177,7 @@ impl Parts<'_> {
         }
         let config = folder.join("config.toml");
         write(&config, &self.config.to_toml())?;
-        // burn writes weights as private files.
-        fs::metadata(&config)
-            .and_then(|config| fs::set_permissions(path, config.permissions()))
-            .map_err(Error::io("write", path))?;
+        as_readable_as(&config, path).map_err(Error::io("write", path))?;
         let (from, to) = (run.vocabulary(), folder.join("vocabulary.json"));
         fs::copy(&from, to).map_err(Error::io("copy", from))?;
         Ok(())

@@ -1,8 +1,13 @@
 //! Files that are there whole or not at all.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+
+/// burn writes weights as private files: let others read them as they may read `other`.
+pub(crate) fn as_readable_as(other: &Path, path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::metadata(other)?.permissions())
+}
 
 /// Write a file under another name first, so that whoever reads it, or has mapped the one before,
 /// never sees a part of it; then as readable as any other file.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::efficiency::Cost;
 use crate::evaluate::Row;
 use crate::metrics::Figure;
+use crate::run_folder::series;
 
 const WIDTH: u32 = 960;
 const HEIGHT: u32 = 560;
@@ -68,13 +69,13 @@ pub fn recall(rows: &[Row], protocol: &str) -> String {
     })
 }
 
-/// Loss and validation of each stage by its steps, from the lines of `metrics.jsonl`; the protocol
+/// Loss and validation of each stage, and each tuning, by its steps, from the lines of `metrics.jsonl`; the protocol
 /// beneath. `None` if no step was written down.
 pub fn training(metrics: &[Value], protocol: &str) -> Option<String> {
-    let stages: Vec<&str> = ["pretraining", "tuning"]
-        .into_iter()
-        .filter(|stage| !points(metrics, stage, "loss").is_empty())
-        .collect();
+    let mut stages: Vec<String> = Vec::new();
+    for line in metrics.iter().filter(|line| line["loss"].is_number()) {
+        stages.extend(series(line).filter(|stage| !stages.contains(stage)));
+    }
     if stages.is_empty() {
         return None;
     }
@@ -207,9 +208,11 @@ fn by_rank(dataset: &Dataset, mut counts: Vec<usize>, what: &str) -> String {
     })
 }
 
-/// The values of a key by step.
+/// The values of a key by step. `stage` is what [`series`] gives.
 fn points(metrics: &[Value], stage: &str, key: &str) -> Vec<(f64, f64)> {
-    let of_stage = metrics.iter().filter(|line| line["stage"] == stage);
+    let of_stage = metrics
+        .iter()
+        .filter(|line| series(line).as_deref() == Some(stage));
     of_stage
         .filter_map(|line| Some((line["step"].as_f64()?, line[key].as_f64()?)))
         .collect()

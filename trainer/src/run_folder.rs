@@ -10,7 +10,7 @@ use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
 use datasets::{Item, Vocabulary};
 use llm::load::LoadedModel;
-use llm_fusion::{UserLlm, trained_parameters};
+use llm_fusion::{Blocks, UserLlm, trained_parameters};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use user_encoder::{HistoryEncoder, UserEncoder};
@@ -18,7 +18,7 @@ use user_encoder::{HistoryEncoder, UserEncoder};
 use crate::added_items::ITEM;
 use crate::checkpoint::{Checkpoints, hex};
 use crate::events::vocabulary;
-use crate::files::write_whole;
+use crate::files::{as_readable_as, write_whole};
 use crate::results::Training;
 use crate::tensorboard::EventFile;
 use crate::{EncoderInit, Error, ModalityKind, Prepared, RunConfig};
@@ -31,6 +31,15 @@ const ADDED_ITEMS: &str = "added-items.jsonl";
 const METRICS: &str = "metrics.jsonl";
 /// The stage, and the key of its name, in these lines.
 const TUNING: &str = "tuning";
+/// What the curve is called that a line belongs to: its stage, with the name of a tuning that says it.
+pub(crate) fn series(line: &serde_json::Value) -> Option<String> {
+    let stage = line["stage"].as_str()?;
+    Some(match line[TUNING].as_str() {
+        Some(name) => format!("{stage} {name}"),
+        None => stage.to_string(),
+    })
+}
+
 /// Key in the metadata of tuned weights.
 const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
 
@@ -164,6 +173,10 @@ impl RunFolder {
     /// The same folder for another tuning of the same pretrained encoder.
     pub fn tuned_by(&self, config: &RunConfig) -> Self {
         let tuning = config.language().ok().map(|language| {
+            let mut tuning = language.tuning.clone();
+            if tuning.strategy.freezes_language_model() {
+                tuning.blocks = Blocks::All; // nobody asks
+            }
             let print = fingerprint(&(
                 (
                     &self.pretraining_print,
@@ -172,7 +185,7 @@ impl RunFolder {
                     &language.fusion,
                 ),
                 // The tested users are among them: their genres are not taught.
-                (&language.tuning, &language.prompts, config.evaluation.users),
+                (&tuning, &language.prompts, config.evaluation.users),
             ));
             Tuning {
                 name: language.tuning_name(),
@@ -269,7 +282,13 @@ impl RunFolder {
             HistoryEncoder::NextEvent(encoder) => encoder.save_into(&mut store),
             HistoryEncoder::Dual(encoder) => encoder.save_into(&mut store),
         };
-        saved.map_err(|error| Self::unwritable(&path, &error.to_string()))
+        saved.map_err(|error| Self::unwritable(&path, &error.to_string()))?;
+        self.share(&path)
+    }
+
+    /// Let others read weights as they may read what stands beside them.
+    fn share(&self, weights: &Path) -> Result<(), Error> {
+        as_readable_as(&self.vocabulary(), weights).map_err(Error::io("write", weights))
     }
 
     /// The pretrained encoder, with rows for the items added to `prepared`.
@@ -357,7 +376,8 @@ impl RunFolder {
         )?;
         model
             .save_into(&mut store)
-            .map_err(|error| Self::unwritable(&path, &error.to_string()))
+            .map_err(|error| Self::unwritable(&path, &error.to_string()))?;
+        self.share(&path)
     }
 
     /// Everything that was tuned here: names, with the configs it was tuned with, in the order of

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::Error;
+use crate::run_folder::series;
 
 /// Name of an event file, before the second at which it begins.
 const PREFIX: &str = "events.out.tfevents.";
@@ -83,10 +84,10 @@ impl EventFile {
         Ok((folder.join(format!("{PREFIX}{now}.user-llm")), now))
     }
 
-    /// Every number of a line under its stage's name; `None` where there is no step.
+    /// Every number of a line under the name of its series; `None` where there is no step.
     fn event(&mut self, line: &Value) -> Option<Vec<u8>> {
         self.seconds += line["seconds"].as_f64().unwrap_or(0.0);
-        let stage = line["stage"].as_str()?;
+        let stage = series(line)?;
         let step = line["step"].as_u64()?;
         let values = line.as_object()?.iter().filter(|(key, _)| *key != "step");
         let values = values.filter_map(|(key, value)| Some((key, value.as_f64()?)));

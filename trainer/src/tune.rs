@@ -802,6 +802,9 @@ mod tests {
                 "tuning.workers=2",
                 "tuning.workers=3",
                 "tuning.devices=[\"flex\", \"flex\"]",
+                // Elsewhere: the language model and the trunk are kept there.
+                #[cfg(feature = "ndarray")]
+                "tuning.devices=[\"flex\", \"ndarray\"]",
             ] {
                 let (in_parts, gradients) = of(parts);
                 for (a, b) in in_parts.iter().zip(&losses) {
@@ -818,7 +821,10 @@ mod tests {
     #[test]
     fn a_device_that_is_not_there_is_named_with_its_key() {
         let _alone = toy::alone();
-        let config = toy::config(&["tuning.devices=[\"flex\", \"abacus\"]"]);
+        let config = toy::config(&[
+            "tuning.devices=[\"flex\", \"abacus\"]",
+            "perceiver.dropout=0",
+        ]);
         let prepared = toy::prepared(&config);
         let tasks = toy::tasks(&prepared, &config);
         let model = toy::user_llm(&prepared, &config);

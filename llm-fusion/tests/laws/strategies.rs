@@ -224,6 +224,9 @@ fn what_is_below_stays_as_it_is_where_no_chosen_block_is_lower() {
         (TuningStrategy::Full, Blocks::Upper(2), 2, false),
         (TuningStrategy::Full, Blocks::Only(vec![2]), 2, true),
         (TuningStrategy::Lora, Blocks::Only(vec![2, 0]), 1, false),
+        // Below block 0 there are the embeddings.
+        (TuningStrategy::Full, Blocks::All, 0, false),
+        (TuningStrategy::Lora, Blocks::All, 0, true),
     ] {
         assert_eq!(
             strategy.freezes_below(lowest, &blocks, 3),

@@ -30,7 +30,6 @@ pub enum CellEnd {
 pub struct CellResults {
     results: Results,
     ranks: Ranks,
-    tuning_seconds: f64,
 }
 
 impl CellEnd {
@@ -46,13 +45,8 @@ impl CellEnd {
             path,
             reason: format!("is not what `user-llm evaluate` writes: {error}"),
         })?;
-        let metrics = crate::run_folder::read_metrics(run)?;
-        let tuning = metrics.iter().filter(|line| line["stage"] == "tuning");
-        Ok(Self::Done(Box::new(CellResults {
-            results: Results::read(results)?,
-            ranks,
-            tuning_seconds: tuning.filter_map(|line| line["seconds"].as_f64()).sum(),
-        })))
+        let results = Results::read(results)?;
+        Ok(Self::Done(Box::new(CellResults { results, ranks })))
     }
 }
 
@@ -63,8 +57,12 @@ impl CellResults {
     }
 
     fn seconds(&self) -> f64 {
-        let pretraining = self.results.pretraining;
-        pretraining.map_or(0.0, |training| training.seconds) + self.tuning_seconds
+        let stages = [self.results.pretraining, self.results.tuning];
+        stages
+            .into_iter()
+            .flatten()
+            .map(|stage| stage.seconds)
+            .sum()
     }
 
     /// Whether the next item of each of the people is among the first, with their places.

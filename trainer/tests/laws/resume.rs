@@ -119,6 +119,17 @@ fn tuning_adapters_resumes_bit_for_bit() {
 }
 
 #[test]
+fn tuning_in_parts_side_by_side_resumes_bit_for_bit() {
+    let patches = [
+        "tuning.workers=2",
+        "perceiver.dropout=0",
+        "encoder.dropout=0.2",
+        "tuning.encoder_dropout=true",
+    ];
+    assert_tuning_resumes(&toy::config(&patches), 8);
+}
+
+#[test]
 fn tuning_everything_through_a_soft_prompt_resumes_bit_for_bit() {
     let patches = [
         "tuning.strategy=full",
