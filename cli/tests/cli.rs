@@ -533,7 +533,12 @@ fn from_nothing_to_an_answer() {
     for part in ["popularity", "Recall@5", "leave-one-out"] {
         assert!(plot("recall.svg").contains(part), "{part} is missing");
     }
-    for part in ["pretraining: loss", "tuning: loss", "leave-one-out"] {
+    for part in [
+        "pretraining: loss",
+        "tuning enc-cross-attention: loss",
+        "tuning proj-soft-prompt: loss",
+        "leave-one-out",
+    ] {
         assert!(plot("training.svg").contains(part), "{part} is missing");
     }
     let report = fs::read_to_string(place.path("r/report.md")).unwrap();

@@ -17,7 +17,10 @@ fn runs_and_grids_become_one_file_that_shows_people_only_when_asked() {
         before.contains("Not evaluated: `user-llm evaluate --run r`"),
         "{before}"
     );
-    assert!(before.contains("tuning: loss"), "{before}");
+    assert!(
+        before.contains("tuning enc-cross-attention: loss"),
+        "{before}"
+    );
 
     ask(&["evaluate", "--run", "r", "--no-text", "--costs"]).ok();
     fs::create_dir(place.path("grid")).unwrap();
