@@ -118,9 +118,9 @@ EXAMPLES
   user-llm evaluate --compare docs/results/mine-42 docs/results/mine-43
 
 Prints the tables with their protocol, and writes report.md, report.json, recall.svg (with
-intervals), training.svg and, with --costs, costs.svg into the run's folder. --save keeps config,
-figures and where they come from in a small folder; --compare sets several such folders into one table, the mean over the seeds
-of each run with its spread.")]
+intervals), training.svg and, with --costs, costs.svg into the run's folder. --save keeps configs,
+figures and where they come from in a small folder; --compare sets several such folders into one
+table, the mean over the seeds of each run with its spread.")]
     Evaluate(EvaluateArgs),
     /// Write runs and grids as one HTML file that needs no network
     #[command(after_long_help = "\
@@ -450,7 +450,7 @@ pub(crate) struct EvaluateArgs {
     /// Only so many of the run's test users
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) users: Option<u32>,
-    /// Keep config, figures and where they come from in this folder, too
+    /// Keep configs, figures and where they come from in this folder, too
     #[arg(long, value_name = "DIR")]
     pub(crate) save: Option<PathBuf>,
     /// Evaluate nothing: set these folders of --save into one table

@@ -6,10 +6,7 @@ use burn::tensor::Device;
 use trainer::evaluate::{self, Answered, RANKS, Ranks};
 use trainer::plain_text::{self, PlainTextRow};
 use trainer::results::{self, Results};
-use trainer::{
-    EncoderInit, LanguageSections, Prepared, RunConfig, Tasks, efficiency, plots, report,
-    review_writing, sources,
-};
+use trainer::{Prepared, RunConfig, Tasks, efficiency, plots, report, review_writing, sources};
 use user_encoder::HistoryEncoder;
 
 use crate::arguments::EvaluateArgs;
@@ -191,7 +188,11 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         };
         let training = [folder.training("pretraining"), tuning];
         let origin = origin::after(commands(&run, args, path, &tuned), workplace.backend());
-        Results::new(prepared, config, rows, training, origin).write(path, config)?;
+        let tunings: Vec<_> = tuned
+            .iter()
+            .map(|Tuned { name, config, .. }| (name.as_str(), config))
+            .collect();
+        Results::new(prepared, config, rows, training, origin).write(path, config, &tunings)?;
         output::note(&format!("and kept in {}", path.display()));
     }
     Ok(Ended::Done)
@@ -217,7 +218,7 @@ pub(crate) fn baselines(run: &Run, device: &Device) -> anyhow::Result<Vec<Answer
     ])
 }
 
-/// What was typed before this evaluation, given the config that is kept in `saved`.
+/// What makes the models of this evaluation again, given the configs that are kept in `saved`.
 fn commands(run: &Run, args: &EvaluateArgs, saved: &Path, tuned: &[Tuned]) -> Vec<String> {
     let quoted = |path: &Path| origin::quoted(&path.display().to_string());
     let mut options = format!(" --run {}", quoted(run.folder.path()));
@@ -226,37 +227,10 @@ fn commands(run: &Run, args: &EvaluateArgs, saved: &Path, tuned: &[Tuned]) -> Ve
     }
     let config = quoted(&saved.join("config.toml"));
     let mut commands = vec![format!("user-llm pretrain --config {config}{options}")];
-    for Tuned { config, .. } in tuned {
-        let Ok(language) = config.language() else {
-            continue;
-        };
-        let LanguageSections {
-            tuning, prompts, ..
-        } = language;
-        let name = language.tuning_name();
-        let (strategy, rest) = name.split_once('-').expect("a strategy, then a fusion");
-        let fusions = ["cross-attention", "soft-prompt", "none"];
-        let fusion = fusions.into_iter().find(|fusion| rest.starts_with(fusion));
-        let fusion = fusion.expect("one of the three");
-        let mut command = format!("user-llm tune --strategy {strategy} --fusion {fusion}");
-        if prompts.text_events > 0 {
-            command += &format!(" --set prompts.text_events={}", prompts.text_events);
-        }
-        if tuning.encoder == EncoderInit::Random {
-            command += " --set tuning.encoder=random --set tuning.teacher_weight=0";
-        }
-        if !tuning.strategy.freezes_language_model() {
-            let blocks = serde_json::to_string(&tuning.blocks).expect("plain data");
-            // As TOML has it: {"upper":4} is { upper = 4 }.
-            let blocks = blocks.replace(['"', '{', '}'], "").replace(':', "=");
-            let (key, blocks) = match blocks.split_once('=') {
-                Some((kind, chosen)) => (format!("tuning.blocks.{kind}"), chosen),
-                None => ("tuning.blocks".to_string(), blocks.as_str()),
-            };
-            command += &format!(" --set {key}={blocks}");
-        }
-        commands.push(command + &options);
-    }
+    commands.extend(tuned.iter().map(|Tuned { name, .. }| {
+        let config = quoted(&saved.join(format!("{name}.toml")));
+        format!("user-llm tune --config {config}{options}")
+    }));
     commands
 }
 

@@ -31,14 +31,21 @@ pub(crate) fn quoted(word: &str) -> String {
 
 /// Processor and threads.
 fn machine() -> String {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let there = std::thread::available_parallelism().map_or(1, |n| n.get());
+    // What the CPU backends keep to.
+    let asked = std::env::var("RAYON_NUM_THREADS").ok();
+    let asked = asked.and_then(|asked| asked.parse::<usize>().ok());
+    let used = asked.filter(|&n| n > 0).map_or(there, |n| n.min(there));
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info
         .lines()
         .filter_map(|line| line.split_once(':'))
         .find(|(key, _)| key.trim() == "model name")
         .map_or(std::env::consts::ARCH, |(_, model)| model.trim());
-    format!("{threads} threads of {model}")
+    match used == there {
+        true => format!("{there} threads of {model}"),
+        false => format!("{used} of {there} threads of {model}"),
+    }
 }
 
 /// The commit that is checked out where the command runs; `-dirty` behind it if files differ.

@@ -635,6 +635,45 @@ fn from_nothing_to_an_answer() {
     assert_eq!(generate(&["x", "--top-p", "0"]).code, Some(2));
 }
 
+/// The commands that `evaluate --save` names make the same weights from nothing.
+#[test]
+fn what_is_kept_of_an_evaluation_makes_the_same_models_again() {
+    let place = Place::new();
+    place.pretrain("r", 6, 3).ok();
+    let of_run = ["--run", "r", "--data", "ml"];
+    let tune = [
+        "tune",
+        "--strategy",
+        "lora",
+        "--set",
+        "tuning.blocks={ upper = 1 }",
+        "--set",
+        "tuning.training.steps=6",
+    ];
+    place.run(&[&tune, &of_run[..]].concat()).ok();
+    let evaluate = ["evaluate", "--no-text", "--save", "kept/one"];
+    place.run(&[&evaluate, &of_run[..]].concat()).ok();
+
+    let metrics = fs::read_to_string(place.path("kept/one/metrics.json")).unwrap();
+    let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
+    fs::rename(place.path("r"), place.path("before")).unwrap();
+    for (at, command) in ["pretrain", "tune", "evaluate"].into_iter().enumerate() {
+        let typed = metrics["origin"]["commands"][at].as_str().unwrap();
+        let words: Vec<&str> = typed.split(' ').collect();
+        assert_eq!(words[..2], ["user-llm", command], "{typed}");
+        place.run(&words[1..]).ok();
+    }
+    for weights in [
+        "encoder.safetensors",
+        "lora-cross-attention-upper-1.safetensors",
+    ] {
+        assert!(
+            place.weights("before", weights) == place.weights("r", weights),
+            "{weights} differ"
+        );
+    }
+}
+
 /// A run file about the encoder alone goes through everything that needs no language model.
 #[test]
 fn an_encoder_is_studied_without_a_language_model() {

@@ -13,9 +13,9 @@ const TOKENS_PER_PASS: usize = 256;
 /// The states of one prompt and of every open trie node after it, as the lowest fused block
 /// receives them.
 ///
-/// With cross-attention in the upper blocks only, and a language model that does not train below them, these states depend
-/// on the prompt and the answer alone: computed once, they serve every user, every training step
-/// and every beam, exactly. What is left to compute is the upper blocks.
+/// With cross-attention in the upper blocks only, and a language model that does not train below
+/// them, these states depend on the prompt and the answer alone: computed once, they serve every
+/// user, every training step and every beam, exactly. What is left to compute is the upper blocks.
 ///
 /// A node is open if more than one answer goes through it: the states of the others are never
 /// asked for when probabilities are normalised over the trie.

@@ -20,13 +20,14 @@ use crate::Error;
 
 /// A complete run: the only source of truth about it, kept beside its results.
 ///
-/// Every key has to be in the file (a default cannot drift under an old experiment), and a key
-/// that does not exist is refused with its path. Keys that came later may be left out, and then mean
+/// Every key has to be in the file (a default cannot drift under an old experiment), and a key that
+/// does not exist is refused with its path. Keys that came later may be left out, and then mean
 /// what was done before there was a choice: `data.min_history`, `data.read`, `data.split`,
-/// `llm.adapter`, `tuning.blocks`, `tuning.workers`, `tuning.devices`, `tuning.encoder`, `tuning.encoder_dropout`, `tuning.teacher_answers`,
-/// `prompts.text_events`, `review.event`, `objective.sparse_rows`, `objective.history_len`,
-/// `objective.devices`. The sections of the language model (`llm`, `fusion`, `tuning`, `prompts`, and
-/// `perceiver` if wanted) may be left out together: the run then is about the encoder alone.
+/// `llm.adapter`, `tuning.blocks`, `tuning.workers`, `tuning.devices`, `tuning.encoder`,
+/// `tuning.encoder_dropout`, `tuning.teacher_answers`, `prompts.text_events`, `review.event`,
+/// `objective.sparse_rows`, `objective.history_len`, `objective.devices`. The sections of the
+/// language model (`llm`, `fusion`, `tuning`, `prompts`, and `perceiver` if wanted) may be left out
+/// together: the run then is about the encoder alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunConfig {
     /// Name of the run, and of its folder.
@@ -1105,6 +1106,7 @@ mod tests {
     use super::*;
     use crate::toy;
     use burn::tensor::Device;
+    use llm_fusion::Blocks;
 
     fn toml() -> String {
         toy::config(&[]).to_toml()
@@ -1390,9 +1392,9 @@ mod tests {
             .fusion
             .unwrap()
             .blocks;
-        assert_eq!(blocks, llm_fusion::Blocks::Only(vec![0, 2]));
+        assert_eq!(blocks, Blocks::Only(vec![0, 2]));
         let blocks = patched("fusion.blocks=all").fusion.unwrap().blocks;
-        assert_eq!(blocks, llm_fusion::Blocks::All);
+        assert_eq!(blocks, Blocks::All);
     }
 
     #[test]

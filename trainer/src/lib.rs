@@ -3,8 +3,8 @@
 //! Read in this order: [`RunConfig`] (one run, one file), [`Prepared`] (data, split and batcher),
 //! [`pretrain`] and [`tune`] (the two stages, both through [`train()`]), [`evaluate`] (the
 //! contenders' table), [`recommend`] (anybody's next items), [`embed`] (their vectors),
-//! [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves), [`ablate`] (many runs that differ in a few keys), [`export()`] (files for
-//! others).
+//! [`efficiency`] (what a prompt costs), [`RunFolder`] (what a run leaves), [`ablate`] (many runs
+//! that differ in a few keys), [`export()`] (files for others).
 #![recursion_limit = "256"]
 
 pub mod ablate;

@@ -69,8 +69,8 @@ pub fn recall(rows: &[Row], protocol: &str) -> String {
     })
 }
 
-/// Loss and validation of each stage, and each tuning, by its steps, from the lines of `metrics.jsonl`; the protocol
-/// beneath. `None` if no step was written down.
+/// Loss and validation of each stage, and each tuning, by its steps, from the lines of
+/// `metrics.jsonl`; the protocol beneath. `None` if no step was written down.
 pub fn training(metrics: &[Value], protocol: &str) -> Option<String> {
     let mut stages: Vec<String> = Vec::new();
     for line in metrics.iter().filter(|line| line["loss"].is_number()) {

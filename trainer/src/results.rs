@@ -119,18 +119,26 @@ impl Results {
         }
     }
 
-    /// Write the folder.
+    /// Write the folder: these, with the config of pretraining and that of each tuning, by its name.
     ///
     /// # Errors
     ///
     /// If it cannot be written.
-    pub fn write(&self, folder: &Path, config: &RunConfig) -> Result<(), Error> {
+    pub fn write(
+        &self,
+        folder: &Path,
+        config: &RunConfig,
+        tunings: &[(&str, &RunConfig)],
+    ) -> Result<(), Error> {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let write = |name: &str, text: String| {
             let path = folder.join(name);
             fs::write(&path, text).map_err(Error::io("write", path))
         };
         write("config.toml", config.to_toml())?;
+        for (name, config) in tunings {
+            write(&format!("{name}.toml"), config.to_toml())?;
+        }
         let metrics = serde_json::to_string_pretty(self).expect("plain data");
         write(METRICS, metrics + "\n")?;
         write("README.md", self.readme())
@@ -316,7 +324,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("docs/one");
         let (config, results) = results(7);
-        results.write(&folder, &config).unwrap();
+        results.write(&folder, &config, &[]).unwrap();
         let read = Results::read(&folder).unwrap();
         assert_eq!(
             (&read.asked, &read.origin),

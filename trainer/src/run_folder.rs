@@ -31,15 +31,6 @@ const ADDED_ITEMS: &str = "added-items.jsonl";
 const METRICS: &str = "metrics.jsonl";
 /// The stage, and the key of its name, in these lines.
 const TUNING: &str = "tuning";
-/// What the curve is called that a line belongs to: its stage, with the name of a tuning that says it.
-pub(crate) fn series(line: &serde_json::Value) -> Option<String> {
-    let stage = line["stage"].as_str()?;
-    Some(match line[TUNING].as_str() {
-        Some(name) => format!("{stage} {name}"),
-        None => stage.to_string(),
-    })
-}
-
 /// Key in the metadata of tuned weights.
 const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
 
@@ -518,8 +509,8 @@ impl RunFolder {
     }
 
     /// Takes lines as a [`Session`](crate::Session) gives them, and writes them to `metrics.jsonl`,
-    /// those of tuning with its name, and TensorBoard's event file; what cannot be written is warned of, once, and does not stop
-    /// the training.
+    /// those of tuning with its name, and TensorBoard's event file; what cannot be written is
+    /// warned of, once, and does not stop the training.
     ///
     /// # Errors
     ///
@@ -590,6 +581,15 @@ impl RunFolder {
             reason: format!("cannot be written: {error}"),
         }
     }
+}
+
+/// What the curve is called that a line belongs to: its stage, with the name of a tuning that says it.
+pub(crate) fn series(line: &serde_json::Value) -> Option<String> {
+    let stage = line["stage"].as_str()?;
+    Some(match line[TUNING].as_str() {
+        Some(name) => format!("{stage} {name}"),
+        None => stage.to_string(),
+    })
 }
 
 /// The lines of a run folder's `metrics.jsonl`, if there are any; one that is cut short is left out.

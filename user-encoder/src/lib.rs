@@ -1,9 +1,10 @@
 //! The user encoder of User-LLM: a person's history of events, turned into one embedding per event.
 //!
-//! Every event has several *modalities* (item, rating, genres, …), each with its own vocabulary
-//! and table, or with vectors that are given, such as those of titles by a text encoder. Their embeddings are concatenated and projected to one vector per event, a causal
-//! transformer reads the vectors in time order, and its pretraining needs no labels: every
-//! position predicts every modality of the next event.
+//! Every event has several *modalities* (item, rating, genres, …), each with its own vocabulary and
+//! table, or with vectors that are given, such as those of titles by a text encoder. Their
+//! embeddings are concatenated and projected to one vector per event, a causal transformer reads
+//! the vectors in time order, and its pretraining needs no labels: every position predicts every
+//! modality of the next event.
 //!
 //! Read in this order: [`EventBatch`] (what goes in), [`EventEmbedding`] (one vector per event),
 //! [`UserEncoder`] (the transformer), [`UserEncoder::next_event_loss`] (the objective). The same
