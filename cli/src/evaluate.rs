@@ -192,7 +192,9 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
             .iter()
             .map(|Tuned { name, config, .. }| (name.as_str(), config))
             .collect();
-        Results::new(prepared, config, rows, training, origin).write(path, config, &tunings)?;
+        let mut results = Results::new(prepared, config, rows, training, origin);
+        (results.reviews, results.plain_text) = (reviews, plain_texts);
+        results.write(path, config, &tunings)?;
         output::note(&format!("and kept in {}", path.display()));
     }
     Ok(Ended::Done)

@@ -1076,6 +1076,14 @@ fn no_log_or_report_shows_what_people_wrote() {
         said.out.contains("ROUGE"),
         "no review was written: {said:#?}"
     );
+    let kept = fs::read_to_string(place.path("saved/README.md")).unwrap();
+    for table in [
+        "| ROUGE-Lsum",
+        "| before tuning",
+        "enc-cross-attention.toml",
+    ] {
+        assert!(kept.contains(table), "{table} is missing in {kept}");
+    }
     logs += &said.err;
     logs += &said.out;
     assert!(!logs.contains("canary"), "{logs}");

@@ -1,9 +1,10 @@
 //! A results folder: what was measured, how and on what, small enough to be committed.
 //!
 //! ```text
-//! config.toml   the resolved config
-//! metrics.json  Results
-//! README.md     the commands and one table
+//! config.toml    the resolved config
+//! <tuning>.toml  that of each tuned model
+//! metrics.json   Results
+//! README.md      the commands and the tables
 //! ```
 
 use std::fs;
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::evaluate::{K, Row, protocol, split};
 use crate::metrics::Figure;
+use crate::plain_text::PlainTextRow;
+use crate::review_writing::ReviewRow;
 use crate::{Error, Prepared, RunConfig, report};
 
 const METRICS: &str = "metrics.json";
@@ -30,6 +33,12 @@ pub struct Results {
     pub asked: Asked,
     /// A row per contender, with 95 % intervals over users.
     pub contenders: Vec<Row>,
+    /// The same for the reviews that they wrote, if they were asked for one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reviews: Vec<ReviewRow>,
+    /// What tuning did to the language model itself; a row per tuned model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plain_text: Vec<PlainTextRow>,
     /// What pretraining took; `None` where the run's metrics do not tell.
     pub pretraining: Option<Training>,
     /// What tuning took; `None` where nothing or several things were tuned, whose steps the run's
@@ -88,7 +97,7 @@ pub struct Origin {
 }
 
 impl Results {
-    /// Gather the results of a run.
+    /// Gather the results of a run; `reviews` and `plain_text` are left empty.
     pub fn new(
         prepared: &Prepared,
         config: &RunConfig,
@@ -113,6 +122,8 @@ impl Results {
                 users: prepared.test_users.len(),
             },
             contenders,
+            reviews: Vec::new(),
+            plain_text: Vec::new(),
             pretraining,
             tuning,
             origin,
@@ -167,13 +178,19 @@ impl Results {
         };
         let training = took("Pretraining", self.pretraining) + &took("Tuning", self.tuning);
         let commit = origin.commit.as_deref().unwrap_or("no repository");
+        let mut tables = report::rankings(&self.contenders, &self.protocol);
+        if !self.reviews.is_empty() {
+            tables += &format!("\n{}", report::reviews(&self.reviews, &self.protocol));
+        }
+        if !self.plain_text.is_empty() {
+            tables += &format!("\n{}", report::plain_text(&self.plain_text));
+        }
         format!(
-            "# {}, seed {}\n\n```sh\n{}\n```\n\n{}\n\
+            "# {}, seed {}\n\n```sh\n{}\n```\n\n{tables}\n\
              {}, backend {}, user-llm {} ({commit}).{training}\n",
             self.name,
             self.seed,
             origin.commands.join("\n"),
-            report::rankings(&self.contenders, &self.protocol),
             origin.machine,
             origin.backend,
             origin.version,
