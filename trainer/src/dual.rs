@@ -8,7 +8,7 @@ use user_encoder::{DualEncoder, ItemLoss, NegativeSampler};
 use crate::prepared::sample;
 use crate::pretrain::counts;
 use crate::ranking::{RankingConfig, validation_ndcg};
-use crate::train::{Objective, Outcome, Session, Stage, train};
+use crate::train::{NDCG, Objective, Outcome, Session, Stage, train};
 use crate::windows::Windows;
 use crate::{Error, Prepared, RunConfig};
 
@@ -103,6 +103,6 @@ impl Objective<DualEncoder> for InBatch<'_> {
     }
 
     fn validation_name(&self) -> &'static str {
-        "ndcg@10"
+        NDCG
     }
 }

@@ -9,6 +9,7 @@ use crate::efficiency::Cost;
 use crate::evaluate::Row;
 use crate::metrics::Figure;
 use crate::run_folder::series;
+use crate::train::{LIKELIHOOD, NDCG};
 
 const WIDTH: u32 = 960;
 const HEIGHT: u32 = 560;
@@ -82,13 +83,13 @@ pub fn training(metrics: &[Value], protocol: &str) -> Option<String> {
     let draw = |area: &Area<'_>| {
         let cells = area.split_evenly((2, stages.len()));
         for (column, stage) in stages.iter().enumerate() {
-            for (row, key) in ["loss", "ndcg@10"].into_iter().enumerate() {
+            let figures = ["loss", NDCG, LIKELIHOOD].into_iter();
+            let curves = figures.map(|key| (key, points(metrics, stage, key)));
+            // The loss, and what the stage was validated by, if it was.
+            let curves = curves.filter(|(_, points)| !points.is_empty());
+            for (row, (key, points)) in curves.take(2).enumerate() {
                 let cell = &cells[row * stages.len() + column];
-                curve(
-                    cell,
-                    &format!("{stage}: {key}"),
-                    points(metrics, stage, key),
-                )?;
+                curve(cell, &format!("{stage}: {key}"), points)?;
             }
         }
         Ok(())
@@ -219,9 +220,6 @@ fn points(metrics: &[Value], stage: &str, key: &str) -> Vec<(f64, f64)> {
 }
 
 fn curve(area: &Area<'_>, title: &str, points: Vec<(f64, f64)>) -> Drawn {
-    if points.is_empty() {
-        return Ok(()); // a run that never validates
-    }
     let last = points.iter().map(|point| point.0).fold(1.0, f64::max);
     let most = points.iter().map(|point| point.1).fold(1e-3, f64::max);
     let mut chart = ChartBuilder::on(area)

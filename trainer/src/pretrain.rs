@@ -13,7 +13,7 @@ use crate::data_parallel::{DataParallel, even_parts};
 use crate::lazy_adamw::SparseTable;
 use crate::prepared::sample;
 use crate::ranking::{RankItems, RankingConfig, validation_ndcg};
-use crate::train::{Objective, Outcome, Session, Stage, backward, mix, train};
+use crate::train::{NDCG, Objective, Outcome, Session, Stage, backward, mix, train};
 use crate::windows::Windows;
 use crate::{Error, ObjectiveConfig, Prepared, RunConfig, TrainingConfig};
 
@@ -194,7 +194,7 @@ impl Objective<UserEncoder> for NextEvent<'_> {
     }
 
     fn validation_name(&self) -> &'static str {
-        "ndcg@10"
+        NDCG
     }
 }
 

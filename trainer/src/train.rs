@@ -23,6 +23,11 @@ use crate::checkpoint::Checkpoints;
 use crate::lazy_adamw::{LazyAdamW, SparseTable};
 use crate::{Error, Monitor, TrainingConfig};
 
+/// What [`validation_name`](Objective::validation_name) says of the ranks of next items,
+pub(crate) const NDCG: &str = "ndcg@10";
+/// and of the tokens of reviews.
+pub(crate) const LIKELIHOOD: &str = "likelihood";
+
 /// What is trained: a loss for every step, and a validation.
 pub trait Objective<M: Module> {
     /// The loss of one step, a scalar; the batch is a function of the step's number alone.

@@ -1,6 +1,6 @@
 //! Tuning: the fused model learns to answer with the user attached.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use burn::module::{Module, ParamGroup};
 use burn::optim::GradientsParams;
@@ -20,7 +20,7 @@ use crate::pretrain::item_scores;
 use crate::ranking::left_out;
 use crate::review_writing::ReviewWriting;
 use crate::tasks::{Task, Tasks};
-use crate::train::{Objective, Outcome, Session, Stage, backward, mix, train};
+use crate::train::{LIKELIHOOD, NDCG, Objective, Outcome, Session, Stage, backward, mix, train};
 use crate::windows::Windows;
 use crate::{Error, Prepared, RunConfig, TuningConfig};
 
@@ -167,6 +167,8 @@ struct Reviews<'a> {
     windows: Windows,
     /// What was written at the ends of the windows, by user and event.
     texts: HashMap<(usize, usize), String>,
+    /// What was written at the validation events, by user.
+    validation: BTreeMap<usize, String>,
 }
 
 impl<'a> Reviews<'a> {
@@ -176,9 +178,18 @@ impl<'a> Reviews<'a> {
         config: &RunConfig,
         task: &'a ReviewWriting,
     ) -> Result<Self, Error> {
+        let split = prepared.split();
+        let mut validation = BTreeMap::new();
+        for user in split.validation_users() {
+            if let Some((history, _)) = split.validation(user)
+                && let Some(text) = task.written(user, history.len())?
+            {
+                validation.insert(user, text);
+            }
+        }
         let mut texts = HashMap::new();
         let mut windows = Vec::new();
-        for window in prepared.split().windows(config.data.history_len, 1) {
+        for window in split.windows(config.data.history_len, 1) {
             if let Some(text) = task.written(window.user, window.end)? {
                 texts.insert((window.user, window.end), text);
                 windows.push(window);
@@ -192,7 +203,13 @@ impl<'a> Reviews<'a> {
             },
             windows: Windows::given(windows, config.seed),
             texts,
+            validation,
         })
+    }
+
+    /// Whether nothing else is taught, and they can be validated.
+    fn are_all(&self) -> bool {
+        self.share >= 1.0 && !self.validation.is_empty()
     }
 }
 
@@ -218,9 +235,13 @@ impl<'a> Answering<'a> {
         if genre_windows.is_empty() && tuning.genre_share > 0.0 {
             tracing::warn!("everybody is tested: no favourite genre is left to be taught");
         }
-        let users: Vec<usize> = split.validation_users().collect();
         let reviews = tasks.reviews.as_deref();
         let reviews = reviews.map(|task| Reviews::new(prepared, config, task));
+        let reviews = reviews.transpose()?;
+        let users: Vec<usize> = match &reviews {
+            Some(reviews) if reviews.are_all() => reviews.validation.keys().copied().collect(),
+            _ => split.validation_users().collect(),
+        };
         let own = model.device();
         let parallel = DataParallel::new(&own, tuning.workers, "tuning.devices", &tuning.devices)?;
         let trunks = Trunks::new(model, tasks, tuning);
@@ -239,7 +260,7 @@ impl<'a> Answering<'a> {
             config,
             tuning,
             tasks,
-            reviews: reviews.transpose()?,
+            reviews,
             replicated: replicated.collect(),
             parallel,
             teacher,
@@ -355,23 +376,34 @@ impl<'a> Answering<'a> {
     }
 
     fn reviews(&mut self, step: usize) -> Vec<Row<'a>> {
-        let (prepared, tasks) = (self.prepared, self.tasks);
         let batch_size = self.tuning.training.batch_size;
         let reviews = self.reviews.as_mut().expect("reviews are taught");
         let windows = reviews.windows.batch(step, batch_size);
+        let reviews = self.reviews.as_ref().expect("reviews are taught");
         let row = |Window { user, start, end }: Window| {
             let events = self.split.train(user);
             let (history, event) = (events.slice(start..end), &events.events()[end]);
-            let prompt = reviews
-                .task
-                .prompt(tasks, prepared, (user, start), &history, event);
-            Row {
-                history,
-                prompt: prompt.expect("files of texts that could be read when tuning began"),
-                answer: Answer::Text(reviews.task.answer(&reviews.texts[&(user, end)])),
-            }
+            let text = &reviews.texts[&(user, end)];
+            self.review(reviews.task, (user, start), history, event, text)
         };
         windows.into_iter().map(row).collect()
+    }
+
+    /// A person's review of an event, after a history whose first event is `start`.
+    fn review(
+        &self,
+        task: &ReviewWriting,
+        (user, start): (usize, usize),
+        history: EventSlice<'a>,
+        event: &Event,
+        text: &str,
+    ) -> Row<'a> {
+        let prompt = task.prompt(self.tasks, self.prepared, (user, start), &history, event);
+        Row {
+            history,
+            prompt: prompt.expect("files of texts that could be read when tuning began"),
+            answer: Answer::Text(task.answer(text)),
+        }
     }
 
     /// The mean loss of some rows, over users or over a text's tokens.
@@ -410,6 +442,66 @@ impl<'a> Answering<'a> {
             teacher_weight: self.tuning.teacher_weight,
         }
         .forward(model, &user, &targets, trunk.as_ref())
+    }
+
+    /// Mean NDCG@10 of the validation events.
+    fn ndcg_of_next_items(&self, model: &UserLlm) -> f64 {
+        let split = self.split;
+        let trunks = Trunks::new(model, self.tasks, self.tuning);
+        let mut sum = 0.0;
+        for users in self
+            .validation_users
+            .chunks(self.config.evaluation.batch_size)
+        {
+            let parts: Vec<(EventSlice<'_>, &Event)> = users
+                .iter()
+                .filter_map(|&user| split.validation(user))
+                .collect();
+            let histories: Vec<EventSlice<'_>> =
+                parts.iter().map(|(history, _)| *history).collect();
+            let exclude_seen = self.config.evaluation.exclude_seen;
+            let excluded: Vec<Vec<usize>> = parts
+                .iter()
+                .map(|(history, target)| left_out(history, target.item, exclude_seen))
+                .collect();
+            let ranked = rank_titles(
+                model,
+                self.tasks,
+                self.prepared,
+                self.config,
+                &trunks,
+                &histories,
+                &excluded,
+            );
+            for ((_, target), ranked) in parts.iter().zip(ranked) {
+                let at = ranked.iter().position(|&item| item == target.item as usize);
+                sum += crate::metrics::ndcg_at(at.map(|at| at + 1), 10);
+            }
+        }
+        sum / self.validation_users.len() as f64
+    }
+
+    /// How likely a token of what people wrote at their validation events is: the geometric mean.
+    fn likelihood_of_reviews(&self, model: &UserLlm, reviews: &Reviews<'_>) -> f64 {
+        let (mut sum, mut n) = (0.0, 0);
+        for users in self
+            .validation_users
+            .chunks(self.tuning.training.batch_size)
+        {
+            let row = |&user: &usize| {
+                let (history, event) = self.split.validation(user)?;
+                let start = history.len().saturating_sub(self.config.data.history_len);
+                let history = history.slice(start..history.len());
+                let text = &reviews.validation[&user];
+                Some(self.review(reviews.task, (user, start), history, event, text))
+            };
+            let rows: Vec<Row<'_>> = users.iter().filter_map(row).collect();
+            let n_tokens: usize = rows.iter().map(Row::n_taught).sum();
+            let loss = self.loss_of(model, Lesson::Review, rows, &self.replicated[0].trunks);
+            sum += f64::from(loss.into_scalar::<f32>()) * n_tokens as f64;
+            n += n_tokens;
+        }
+        (-sum / n as f64).exp()
     }
 }
 
@@ -473,44 +565,19 @@ impl Objective<UserLlm> for Answering<'_> {
         self.parallel.gradients(model, parts, seed, loss)
     }
 
+    /// Next items, or reviews where nothing else is taught.
     fn validate(&mut self, model: &UserLlm) -> f64 {
-        let split = self.split;
-        let trunks = Trunks::new(model, self.tasks, self.tuning);
-        let mut sum = 0.0;
-        for users in self
-            .validation_users
-            .chunks(self.config.evaluation.batch_size)
-        {
-            let parts: Vec<(EventSlice<'_>, &Event)> = users
-                .iter()
-                .filter_map(|&user| split.validation(user))
-                .collect();
-            let histories: Vec<EventSlice<'_>> =
-                parts.iter().map(|(history, _)| *history).collect();
-            let exclude_seen = self.config.evaluation.exclude_seen;
-            let excluded: Vec<Vec<usize>> = parts
-                .iter()
-                .map(|(history, target)| left_out(history, target.item, exclude_seen))
-                .collect();
-            let ranked = rank_titles(
-                model,
-                self.tasks,
-                self.prepared,
-                self.config,
-                &trunks,
-                &histories,
-                &excluded,
-            );
-            for ((_, target), ranked) in parts.iter().zip(ranked) {
-                let at = ranked.iter().position(|&item| item == target.item as usize);
-                sum += crate::metrics::ndcg_at(at.map(|at| at + 1), 10);
-            }
+        match self.reviews.as_ref().filter(|reviews| reviews.are_all()) {
+            Some(reviews) => self.likelihood_of_reviews(model, reviews),
+            None => self.ndcg_of_next_items(model),
         }
-        sum / self.validation_users.len() as f64
     }
 
     fn validation_name(&self) -> &'static str {
-        "ndcg@10"
+        match self.reviews.as_ref().is_some_and(Reviews::are_all) {
+            true => LIKELIHOOD,
+            false => NDCG,
+        }
     }
 }
 
@@ -601,7 +668,10 @@ pub(crate) fn ask(
 #[cfg(test)]
 mod tests {
     use burn::module::{ModuleVisitor, Param};
+    use burn::tensor::activation::log_softmax;
     use datasets::reviews::ReviewTexts;
+    use llm::generate::Decode;
+    use llm_fusion::UserDecoder;
 
     use super::*;
     use crate::toy;
@@ -721,6 +791,79 @@ mod tests {
         }
     }
 
+    const REVIEWS_ALONE: [&str; 3] = [
+        "review={ prompt = \"On {title}:\", target = \"text\", max_tokens = 3, share = 1.0 }",
+        "encoder.modalities=[{ name = \"item\", vocab_size = 0, d_embedding = 6, weight = 1.0 }]",
+        "tuning.genre_share=0",
+    ];
+
+    /// People who wrote texts of one to four words.
+    fn with_reviews(config: &RunConfig) -> (Prepared, Tasks) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("Toys_5.json");
+        toy::write_reviews(&path, |user, at| "w1 ".repeat(1 + (user + at) % 4));
+        let dataset = datasets::reviews::load(&path).unwrap();
+        let prepared = Prepared::new(dataset, config).unwrap();
+        let texts = ReviewTexts::read(&path, &prepared.dataset).unwrap();
+        let tasks = toy::tasks(&prepared, config).with_reviews(config, texts);
+        (prepared, tasks.unwrap())
+    }
+
+    /// By the probability of each token in turn, as a decoder gives it.
+    #[test]
+    fn reviews_alone_are_validated_by_how_likely_they_are() {
+        let _alone = toy::alone();
+        let config = toy::config(&[&REVIEWS_ALONE[..], &["tuning.training.batch_size=3"]].concat());
+        let (prepared, tasks) = with_reviews(&config);
+        let model = toy::user_llm(&prepared, &config).valid();
+        let tuning = config.language().unwrap().tuning;
+        let teacher = model.encoder.clone();
+        let objective = Answering::new(&model, teacher, &tasks, &prepared, &config, tuning);
+        let mut objective = objective.unwrap();
+        assert_eq!(Objective::validation_name(&objective), "likelihood");
+
+        let task = tasks.reviews.clone().unwrap();
+        let split = prepared.split();
+        let (mut logs, mut n_people) = (Vec::new(), 0);
+        for &user in &objective.validation_users {
+            let (history, event) = split.validation(user).unwrap();
+            let written = task.written(user, history.len()).unwrap().unwrap();
+            let prompt = task.prompt(&tasks, &prepared, (user, 0), &history, event);
+            let embeddings = model.read_user(&prepared.latest(&[history], &model.device()));
+            let mut decoder = UserDecoder::new(&model, Some(&embeddings));
+            let mut logits = decoder.push(&prompt.unwrap());
+            for token in task.answer(&written) {
+                let likely = log_softmax(logits, 0).into_data().convert::<f32>();
+                logs.push(f64::from(likely.iter::<f32>().nth(token as usize).unwrap()));
+                logits = decoder.push(&[token]);
+            }
+            n_people += 1;
+        }
+        assert!(
+            n_people > 3 && logs.len() > 2 * n_people,
+            "{n_people} people"
+        );
+        let expected = (logs.iter().sum::<f64>() / logs.len() as f64).exp();
+        let likelihood = objective.validate(&model);
+        assert!(
+            (likelihood / expected - 1.0).abs() < 1e-4,
+            "{likelihood} is not {expected}"
+        );
+    }
+
+    #[test]
+    fn beside_next_items_these_are_what_is_validated() {
+        let _alone = toy::alone();
+        let review = REVIEWS_ALONE[0].replace("share = 1.0", "share = 0.5");
+        let config = toy::config(&[&review, REVIEWS_ALONE[1], REVIEWS_ALONE[2]]);
+        let (prepared, tasks) = with_reviews(&config);
+        let model = toy::user_llm(&prepared, &config);
+        let tuning = config.language().unwrap().tuning;
+        let teacher = model.encoder.valid();
+        let objective = Answering::new(&model, teacher, &tasks, &prepared, &config, tuning);
+        assert_eq!(Objective::validation_name(&objective.unwrap()), "ndcg@10");
+    }
+
     /// Losses and all gradients of four steps, of everything a strategy trains.
     fn gradients_of(patches: &[&str]) -> (Vec<f32>, Vec<f32>) {
         struct Gradients {
@@ -742,18 +885,9 @@ mod tests {
             "perceiver.dropout=0",
             "tuning.training.batch_size=5",
         ];
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("Toys_5.json");
-        toy::write_reviews(&path, |user, at| "w1 ".repeat(1 + (user + at) % 4));
         let config = toy::config(&[&plain, patches].concat());
         let (prepared, tasks) = match config.review {
-            Some(_) => {
-                let dataset = datasets::reviews::load(&path).unwrap();
-                let prepared = Prepared::new(dataset, &config).unwrap();
-                let texts = ReviewTexts::read(&path, &prepared.dataset).unwrap();
-                let tasks = toy::tasks(&prepared, &config).with_reviews(&config, texts);
-                (prepared, tasks.unwrap())
-            }
+            Some(_) => with_reviews(&config),
             None => {
                 let prepared = toy::prepared(&config);
                 let tasks = toy::tasks(&prepared, &config);
@@ -782,18 +916,13 @@ mod tests {
     #[test]
     fn parts_of_a_batch_give_the_loss_and_the_gradient_of_the_whole() {
         let _alone = toy::alone();
-        let review = [
-            "review={ prompt = \"On {title}:\", target = \"text\", max_tokens = 3, share = 1.0 }",
-            "encoder.modalities=[{ name = \"item\", vocab_size = 0, d_embedding = 6, weight = 1.0 }]",
-            "tuning.genre_share=0",
-        ];
         for patches in [
             &["tuning.genre_share=0.5"][..],
             &["tuning.strategy=proj", "tuning.genre_share=0.5"],
             &["tuning.strategy=lora", "tuning.blocks.upper=1"],
             &["tuning.strategy=full", "fusion.kind=soft-prompt"],
             &["tuning.strategy=lora", "prompts.text_events=2"],
-            &review,
+            &REVIEWS_ALONE,
         ] {
             let of = |parts: &str| gradients_of(&[patches, &[parts]].concat());
             let (losses, expected) = of("tuning.workers=1");
