@@ -34,6 +34,8 @@ const N_ITEMS: usize = 3706;
 const EVENTS: usize = 50;
 const PROMPT: usize = 32;
 const ANSWER: usize = 8;
+/// Blocks that read the user, where a measure does not say otherwise.
+const FUSED: usize = 8;
 /// People of a tuning step, and of a batch that is decoded or ranked.
 const BATCH: usize = 8;
 
@@ -64,8 +66,12 @@ fn main() -> anyhow::Result<()> {
             run: decode_batch,
         },
         Measure {
-            name: "decode-user",
-            run: decode_user,
+            name: "decode-user-4",
+            run: |setting| decode_user(setting, 4),
+        },
+        Measure {
+            name: "decode-user-8",
+            run: |setting| decode_user(setting, FUSED),
         },
         // The same again, for the peer's other program.
         Measure {
@@ -115,9 +121,10 @@ fn decode(setting: &Setting) -> anyhow::Result<Vec<f64>> {
     Ok(write_on(setting, &mut decoder))
 }
 
-/// The same by a model that attends to 16 embeddings of a user in its upper 8 blocks.
-fn decode_user(setting: &Setting) -> anyhow::Result<Vec<f64>> {
-    let model = fused(setting, &setting.device)?;
+/// The same by a model that attends to 16 embeddings of a user in its upper so many blocks; 4 as in
+/// `configs/movielens-1m.toml`.
+fn decode_user(setting: &Setting, n_blocks: usize) -> anyhow::Result<Vec<f64>> {
+    let model = fused(setting, &setting.device, n_blocks)?;
     let user = model.read_user(&histories(1, &setting.device));
     let mut decoder = UserDecoder::new(&model, Some(&user));
     Ok(write_on(setting, &mut decoder))
@@ -159,7 +166,7 @@ fn decode_batch(setting: &Setting) -> anyhow::Result<Vec<f64>> {
 /// The ten likeliest of 3,706 titles for 8 people, by a beam of 30 over the trie and the trunk that
 /// they share; seconds for one of them.
 fn rank(setting: &Setting) -> anyhow::Result<Vec<f64>> {
-    let model = fused(setting, &setting.device)?;
+    let model = fused(setting, &setting.device, FUSED)?;
     let trie = TokenTrie::new(&titles(setting.size(N_ITEMS, 40)), 0)?;
     let prompt = tokens(PROMPT, 0);
     let trunk = model.trunk(&prompt, &trie);
@@ -186,7 +193,7 @@ fn rank(setting: &Setting) -> anyhow::Result<Vec<f64>> {
 /// vocabulary and by the whole model, AdamW on what the strategy trains.
 fn tune(setting: &Setting, strategy: TuningStrategy) -> anyhow::Result<Vec<f64>> {
     let device = setting.device.clone().autodiff();
-    let model = fused(setting, &device)?;
+    let model = fused(setting, &device, FUSED)?;
     let mut model = Some(strategy.apply(model, &Blocks::All, &LoraConfig::new()));
     let mut optimizer: ModuleOptimizer = AdamWConfig::new().init();
     let histories = histories(BATCH, &device);
@@ -218,8 +225,8 @@ fn smollm2() -> anyhow::Result<PathBuf> {
     Ok(store.fetch(assets::find("smollm2-135m-instruct")?, None)?)
 }
 
-/// The paper's encoder and Perceiver, read by cross-attention in the upper 8 blocks.
-fn fused(setting: &Setting, device: &Device) -> anyhow::Result<UserLlm> {
+/// The paper's encoder and Perceiver, read by cross-attention in the upper blocks.
+fn fused(setting: &Setting, device: &Device, n_blocks: usize) -> anyhow::Result<UserLlm> {
     let encoder =
         UserEncoderConfig::new(vec![ModalityConfig::new("item".into(), N_ITEMS + 2, 128)])
             .with_n_layers(6)
@@ -227,7 +234,7 @@ fn fused(setting: &Setting, device: &Device) -> anyhow::Result<UserLlm> {
             .with_n_heads(8)
             .with_d_ff(512)
             .init(device);
-    let fusion = FusionConfig::new(FusionKind::CrossAttention, Blocks::Upper(8));
+    let fusion = FusionConfig::new(FusionKind::CrossAttention, Blocks::Upper(n_blocks));
     // Closed gates would compute the same, but ours could skip them.
     let config = UserLlmConfig::new(fusion.with_gated(false))
         .with_perceiver(Some(PerceiverResamplerConfig::new(128).with_n_layers(2)));

@@ -107,7 +107,7 @@ impl Cell {
     pub fn encoder_folder(&self) -> String {
         let config = &self.config;
         let print = fingerprint(&(
-            (&config.seed, &config.data, &config.encoder),
+            (&config.seed, &config.pretraining_data(), &config.encoder),
             (&config.text_encoder, &config.dual_encoder),
             (&config.objective, &config.pretraining),
         ));
@@ -323,6 +323,8 @@ impl Base {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::toy;
 
@@ -391,18 +393,33 @@ mod tests {
     #[test]
     fn cells_share_the_encoder_that_pretraining_makes_alike() {
         let cells = cells(CROSSED, Some("large")).unwrap();
-        let mut encoders: Vec<String> = cells.iter().map(Cell::encoder_folder).collect();
-        encoders.sort();
-        encoders.dedup();
+        let encoders: BTreeSet<_> = cells.iter().map(Cell::encoder_folder).collect();
         assert_eq!(encoders.len(), 2, "one a seed");
-        let mut folders: Vec<String> = cells.iter().map(Cell::folder).collect();
-        folders.sort();
-        folders.dedup();
+        let folders: BTreeSet<_> = cells.iter().map(Cell::folder).collect();
         assert_eq!(folders.len(), 16);
+        let first = folders.first().unwrap();
         assert!(
-            folders[0].starts_with("pretrained-fusion.kind-cross-attention"),
+            first.starts_with("pretrained-fusion.kind-cross-attention"),
             "{folders:?}"
         );
+    }
+
+    #[test]
+    fn how_much_is_read_afterwards_is_nothing_to_an_encoder_whose_objective_says_how_much() {
+        let grid = |in_pretraining: &str| {
+            format!(
+                "name = \"g\"\nbase = \"llm.toml\"\n[set]\n{in_pretraining}\n\
+                 [vary]\n\"data.history_len\" = [3, 4]"
+            )
+        };
+        let n_encoders = |grid: &str| {
+            let cells = cells(grid, None).unwrap();
+            assert_ne!(cells[0].folder(), cells[1].folder());
+            let encoders: BTreeSet<_> = cells.iter().map(Cell::encoder_folder).collect();
+            encoders.len()
+        };
+        assert_eq!(n_encoders(&grid("\"objective.history_len\" = 5")), 1);
+        assert_eq!(n_encoders(&grid("")), 2);
     }
 
     #[test]
@@ -450,7 +467,7 @@ mod tests {
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
                     panic!("{error}: {}", cause.unwrap_or_default())
                 });
-                assert!(cells.len() >= 4, "{}", path.display());
+                assert!(cells.len() >= 3, "{}", path.display());
                 // A cell's own patches win: none takes a budget's figure away.
                 for (cell, (key, value)) in cells.iter().flat_map(|cell| {
                     grid.budget(budget)
@@ -467,7 +484,7 @@ mod tests {
             }
             n += 1;
         }
-        assert_eq!(n, 8);
+        assert_eq!(n, 9);
     }
 
     #[test]

@@ -226,8 +226,9 @@ pub struct ObjectiveConfig {
     /// The other rows neither decay nor move on by their momentum. May be left out: false.
     #[serde(default)]
     pub sparse_rows: bool,
-    /// Events of a training window, where they are not `data.history_len`: an encoder learns more
-    /// from longer histories than are asked about afterwards. May be left out.
+    /// Events that pretraining reads, in training and validation, where they are not
+    /// `data.history_len`: an encoder learns more from longer histories than are asked about
+    /// afterwards. May be left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_len: Option<usize>,
     /// Devices that every batch is spread over, as `--backend` names them: each computes its part's
@@ -649,6 +650,14 @@ impl RunConfig {
     /// Events of a pretraining window.
     pub fn pretraining_history_len(&self) -> usize {
         self.objective.history_len.unwrap_or(self.data.history_len)
+    }
+
+    /// The data as pretraining reads them: one encoder serves all that read less afterwards.
+    pub(crate) fn pretraining_data(&self) -> DataConfig {
+        DataConfig {
+            history_len: self.pretraining_history_len(),
+            ..self.data.clone()
+        }
     }
 
     /// Whether the run is about the encoder alone: it has no section of the language model.

@@ -72,7 +72,7 @@ impl<'a> InBatch<'a> {
             ),
             validation_users: sample(&users, config.pretraining.validation_users, config.seed),
             batch_size: config.pretraining.batch_size,
-            ranking: RankingConfig::of_run(config, 0),
+            ranking: RankingConfig::of_pretraining(config),
         })
     }
 }

@@ -219,7 +219,7 @@ impl EventBatcher {
 
     /// The latest events, as many as the encoder reads.
     pub fn latest<'a>(&self, history: EventSlice<'a>) -> EventSlice<'a> {
-        history.slice(history.len().saturating_sub(self.history_len)..)
+        latest(history, self.history_len)
     }
 
     /// Id of an item among the item modality's values.
@@ -231,6 +231,11 @@ impl EventBatcher {
     pub fn first_item() -> usize {
         FIRST_VALUE as usize
     }
+}
+
+/// The latest `n` events of a history, or all.
+pub(crate) fn latest(history: EventSlice<'_>, n: usize) -> EventSlice<'_> {
+    history.slice(history.len().saturating_sub(n)..)
 }
 
 /// The values of a modality that the data has.

@@ -96,7 +96,7 @@ impl<'a> NextEvent<'a> {
             sparse: sparse_rows.then(|| SparseTable::new(ITEM_TABLE)),
             validation_users: sample(&users, validation_users, config.seed),
             batch_size,
-            ranking: RankingConfig::of_run(config, 0),
+            ranking: RankingConfig::of_pretraining(config),
             seed: config.seed,
         })
     }
@@ -364,6 +364,27 @@ mod tests {
         }
     }
 
+    /// Whatever else of the run reads less, pretraining is validated on as many events as it reads.
+    #[test]
+    fn validation_reads_as_many_events_as_training() {
+        let _alone = toy::alone();
+        let device = Device::flex();
+        let validated = |lengths: [&str; 2]| {
+            let config = toy::config(&lengths);
+            let prepared = toy::prepared(&config);
+            device.seed(3);
+            let encoder = prepared.new_encoder(&device);
+            let mut objective = NextEvent::new(&prepared, &config, &device).unwrap();
+            let validated = objective.validate(&encoder);
+            validated
+        };
+        let whole = validated(["data.history_len=5", "objective.history_len=5"]);
+        let of_pretraining = validated(["data.history_len=1", "objective.history_len=5"]);
+        let short = validated(["data.history_len=1", "objective.history_len=1"]);
+        assert_eq!(whole, of_pretraining);
+        assert_ne!(whole, short);
+    }
+
     #[test]
     fn scores_of_items_are_probabilities_of_the_whole_catalogue() {
         let _alone = toy::alone();
@@ -374,7 +395,7 @@ mod tests {
             .dataset
             .histories
             .iter()
-            .map(|history| history.events.slice(..))
+            .map(|history| prepared.batcher.latest(history.events.slice(..)))
             .collect();
         let scores = item_scores(&prepared, &encoder, &histories, &device);
         assert_eq!(scores.len(), 12);

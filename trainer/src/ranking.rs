@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 use datasets::{Event, EventSlice, ItemIndex};
 use user_encoder::{DualEncoder, HistoryEncoder, UserEncoder};
 
+use crate::events::latest;
 use crate::metrics::{ndcg_at, rank};
 use crate::pretrain::seen;
 use crate::recommend::top;
@@ -13,7 +14,7 @@ use crate::{EventBatcher, Prepared, RunConfig};
 /// An encoder that ranks the whole catalogue.
 pub trait RankItems: Sync {
     /// Score of every item of the catalogue to come next, up to a constant the logarithm of its
-    /// probability.
+    /// probability. The histories are read whole.
     ///
     /// # Shapes
     ///
@@ -33,7 +34,7 @@ impl RankItems for UserEncoder {
         histories: &[EventSlice<'_>],
         device: &Device,
     ) -> Tensor<2> {
-        value_logits(self.next_event_logits(&prepared.latest(histories, device), 0))
+        value_logits(self.next_event_logits(&prepared.batcher.batch(histories, device), 0))
     }
 }
 
@@ -60,7 +61,7 @@ impl RankItems for DualEncoder {
             .collect();
         let items: Vec<EventSlice<'_>> = items.chunks(1).map(EventSlice::from).collect();
         let labels = self.label_embeddings(&prepared.batcher.batch(&items, device));
-        let users = self.user_embeddings(&prepared.latest(histories, device));
+        let users = self.user_embeddings(&prepared.batcher.batch(histories, device));
         self.scores(users, labels)
     }
 }
@@ -92,6 +93,8 @@ pub struct Ranking {
 /// How [`rank_targets`] ranks.
 #[derive(Clone, Copy, Debug)]
 pub struct RankingConfig {
+    /// The latest events of each history that are read.
+    pub history_len: usize,
     /// Whether what a history holds already is left out; its target never is.
     pub exclude_seen: bool,
     /// Histories that are read at once. The figures do not depend on it.
@@ -107,10 +110,19 @@ impl RankingConfig {
     /// As a run's contenders are compared, with lists of `k` items.
     pub(crate) fn of_run(config: &RunConfig, k: usize) -> Self {
         Self {
+            history_len: config.data.history_len,
             exclude_seen: config.evaluation.exclude_seen,
             batch_size: config.evaluation.batch_size,
             workers: config.objective.workers,
             k,
+        }
+    }
+
+    /// As pretraining is validated: on as many events as it reads, and without lists.
+    pub(crate) fn of_pretraining(config: &RunConfig) -> Self {
+        Self {
+            history_len: config.pretraining_history_len(),
+            ..Self::of_run(config, 0)
         }
     }
 }
@@ -146,8 +158,13 @@ pub fn rank_targets(
     config: RankingConfig,
     device: &Device,
 ) -> Ranking {
-    let read =
-        |histories: &[EventSlice<'_>]| (encoder.item_logits(prepared, histories, device), ());
+    let read = |histories: &[EventSlice<'_>]| {
+        let histories = histories.iter();
+        let histories: Vec<EventSlice<'_>> = histories
+            .map(|&history| latest(history, config.history_len))
+            .collect();
+        (encoder.item_logits(prepared, &histories, device), ())
+    };
     rank_read(questions, config, read).0
 }
 
@@ -215,6 +232,7 @@ mod tests {
         device.seed(5);
         let encoder = prepared.new_encoder(&device);
         let config = RankingConfig {
+            history_len: 5,
             exclude_seen,
             batch_size,
             workers,

@@ -93,9 +93,12 @@ impl<'a> EncoderRecommender<'a> {
 
 impl Recommend for EncoderRecommender<'_> {
     fn recommend(&self, histories: &[EventSlice<'_>], wanted: &Wanted) -> Vec<Vec<Recommendation>> {
+        let batcher = &self.prepared.batcher;
+        let latest = histories.iter().map(|&history| batcher.latest(history));
+        let latest: Vec<EventSlice<'_>> = latest.collect();
         let logits = self
             .encoder
-            .item_logits(self.prepared, histories, &self.device);
+            .item_logits(self.prepared, &latest, &self.device);
         let [_, n_items] = logits.dims();
         let scores = log_likelihoods(logits, self.prepared.n_trained_items());
         let scores = scores.into_data().convert::<f32>();

@@ -140,7 +140,7 @@ impl RunFolder {
     fn at(path: PathBuf, config: &RunConfig, prepared: &Prepared) -> Self {
         let stage = (
             &config.seed,
-            &config.data,
+            &config.pretraining_data(),
             &prepared.encoder,
             (&config.objective, &config.pretraining),
         );
@@ -177,6 +177,7 @@ impl RunFolder {
                 ),
                 // The tested users are among them: their genres are not taught.
                 (&tuning, &language.prompts, config.evaluation.users),
+                config.data.history_len,
             ));
             Tuning {
                 name: language.tuning_name(),
