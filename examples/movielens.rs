@@ -18,6 +18,7 @@ use trainer::{
     Prepared, RunFolder, Session, Tasks, efficiency, evaluate, pretrain, report, sources, tune,
 };
 use user_llm::trainer;
+use user_llm::trainer::report::Report;
 
 fn main() -> anyhow::Result<()> {
     let setup = support::setup()?;
@@ -86,18 +87,20 @@ fn main() -> anyhow::Result<()> {
     }
 
     // Print.
-    let rows: Vec<_> = answered
-        .iter()
-        .map(|answer| evaluate::score(&prepared, answer))
-        .collect();
-    let tables = [
-        report::contenders(&rows, &evaluate::protocol(&prepared, config)),
-        report::costs(&costs),
-        report::person(&prepared, config, &answered, 0),
-    ];
-    run.write("report.md", tables[..2].join("\n").as_bytes())?;
-    run.write_json("report.json", &(&rows, &costs))?;
-    support::say(&tables.join("\n"));
+    let rows = answered.iter();
+    let report = Report {
+        name: config.name.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        backend: setup.backend.clone(),
+        protocol: evaluate::protocol(&prepared, config),
+        contenders: rows.map(|row| evaluate::score(&prepared, row)).collect(),
+        reviews: Vec::new(),
+        plain_text: Vec::new(),
+        costs,
+    };
+    report.write(&run)?;
+    support::say(&report.to_markdown());
+    support::say(&report::person(&prepared, config, &answered, 0));
     setup.farewell();
     Ok(())
 }

@@ -12,11 +12,12 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::store::ModuleRecord;
 use burn::tensor::{Bytes, Device, Int, Tensor, TensorData};
+use user_llm::llm::generate::Decode;
 use user_llm::llm::ranking::{BeamConfig, Normalisation, TokenTrie, beam_search};
 use user_llm::llm::{LanguageModel, LanguageModelConfig};
 use user_llm::llm_fusion::{
     AnswerLoss, AnswerTargets, Blocks, FusionConfig, FusionKind, LoraConfig, TuningStrategy,
-    UserLlm, UserLlmConfig, UserReader,
+    UserDecoder, UserLlm, UserLlmConfig, UserReader,
 };
 use user_llm::perceiver::PerceiverResamplerConfig;
 use user_llm::trainer::backend::{self, DeviceError};
@@ -25,8 +26,13 @@ use user_llm::user_encoder::{EventBatch, HistoryEncoder, ModalityConfig, UserEnc
 /// How far a figure may be from flex's.
 const TOLERANCE: f32 = 1e-3;
 
-/// Steps of training.
+/// How far a gradient may be from flex's, in the largest of its tensor; small ones are held against
+/// [`TOLERANCE`] of this.
+const GRADIENT_TOLERANCE: f32 = 1e-2;
+
+/// Steps of training that are compared, and those that only have to stay finite.
 const STEPS: usize = 20;
+const LONG: usize = 500;
 
 #[test]
 fn flex_repeats_itself() {
@@ -189,8 +195,10 @@ struct Figures {
     gradients: Vec<(String, Vec<f32>)>,
     /// Answer loss before each step of training.
     training: Vec<f32>,
-    /// Log-likelihoods of the best answers of each row, before training.
-    ranked: Vec<f32>,
+    /// The best answers of each row, before training, and their log-likelihoods.
+    ranked: (Vec<usize>, Vec<f32>),
+    /// Logits behind each of some tokens that are written one by one, from a cache.
+    written: Vec<f32>,
 }
 
 impl Figures {
@@ -260,28 +268,38 @@ impl Figures {
         let ranked = ranked
             .iter()
             .flatten()
-            .map(|answer| answer.log_likelihood)
-            .collect();
+            .map(|answer| (answer.sequence, answer.log_likelihood))
+            .unzip();
+        let written = written(&plain);
 
         let mut optimizer: ModuleOptimizer = AdamWConfig::new().with_epsilon(1e-8).init();
         let mut trained = model.clone();
-        let training = (0..STEPS).map(|_| {
+        let mut step = || {
             let loss = loss(&trained, Normalisation::Trie);
             let value = loss.clone().into_scalar::<f32>();
             let grads = GradientsParams::from_grads(loss.backward(), &trained);
             trained = optimizer.step(3e-3, trained.clone(), grads);
             value
-        });
-        let training: Vec<f32> = training.collect();
+        };
+        let training: Vec<f32> = (0..STEPS).map(|_| step()).collect();
         assert!(
             training[STEPS - 1] < training[0],
             "nothing was learned: {training:?}"
         );
+        // A kind is enough: on a CPU's Vulkan a step takes long.
+        if kind == FusionKind::CrossAttention {
+            let rest: Vec<f32> = (STEPS..LONG).map(|_| step()).collect();
+            assert!(
+                rest.iter().all(|loss| loss.is_finite()) && rest[rest.len() - 1] <= training[0],
+                "{LONG} steps: {rest:?}"
+            );
+        }
         Self {
             losses,
             gradients,
             training,
             ranked,
+            written,
         }
     }
 
@@ -303,8 +321,22 @@ impl Figures {
         near(&self.losses, &expected.losses, "loss");
         for ((path, found), (_, expected)) in self.gradients.iter().zip(&expected.gradients) {
             near(found, expected, &format!("gradient of {path},"));
+            let sizes = expected.iter().map(|gradient| gradient.abs());
+            let allowed = sizes.fold(TOLERANCE, f32::max) * GRADIENT_TOLERANCE;
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() <= allowed,
+                    "{spec}: gradient of {path} is {found}, on flex it is {expected}"
+                );
+            }
         }
-        near(&self.ranked, &expected.ranked, "log-likelihood of answer");
+        assert_eq!(self.ranked.0, expected.ranked.0, "{spec}: answers");
+        near(
+            &self.ranked.1,
+            &expected.ranked.1,
+            "log-likelihood of answer",
+        );
+        near(&self.written, &expected.written, "logit");
         near(&self.training, &expected.training, "loss of training step");
         assert_eq!(
             self.gradients.len(),
@@ -313,6 +345,21 @@ impl Figures {
         );
         farthest
     }
+}
+
+/// Logits behind each of some tokens for one person, the first two read at once.
+fn written(model: &UserLlm) -> Vec<f32> {
+    let device = model.device();
+    let items: Vec<i64> = (0..7).map(|at| 2 + at * 3 % 11).collect();
+    let genres = [2_i64; 7];
+    let ids = |ids: &[i64]| Tensor::from_data(TensorData::new(ids.to_vec(), [1, 7, 1]), &device);
+    let history = EventBatch::new(vec![ids(&items), ids(&genres)], vec![7]);
+    let user = model.read_user(&history);
+    let mut decoder = UserDecoder::new(model, Some(&user));
+    let steps: [&[u32]; 4] = [&[3, 1], &[4], &[1], &[5]];
+    let logits = steps.map(|tokens| decoder.push(tokens).into_data().convert::<f32>());
+    let logits = logits.iter();
+    logits.flat_map(|data| data.iter::<f32>()).collect()
 }
 
 /// Histories of three lengths: items, and one or two genres each.

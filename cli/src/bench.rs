@@ -14,10 +14,15 @@ pub(crate) fn run(workplace: &Workplace, args: &BenchArgs) -> anyhow::Result<End
     let Some(tuned) = run.one_tuned(args.tuning.as_deref())? else {
         anyhow::bail!("nothing is tuned here; `user-llm tune` does it");
     };
-    let Tuned { config, folder, .. } = tuned;
+    let Tuned { config, folder, .. } = &tuned;
     let llm = sources::language_model(config.language()?.llm, &workplace.store, &device)?;
-    let model = folder.load_user_llm(&config, &run.prepared, llm.model, &llm.sha256)?;
-    let sizes = Sizes::new(&config, &llm.config, &model)?;
+    let model = folder.load_user_llm(config, &run.prepared, llm.model, &llm.sha256)?;
+    anyhow::ensure!(
+        model.reads_user(),
+        "{} reads no user embeddings; --tuning names another",
+        tuned.name
+    );
+    let sizes = Sizes::new(config, &llm.config, &model)?;
     let events = args.events.unwrap_or(config.data.history_len);
     anyhow::ensure!(
         (1..=config.encoder.max_length).contains(&events),

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use trainer::evaluate::{self, Answered, RANKS, Ranks};
 use trainer::plain_text::{self, PlainTextRow};
+use trainer::report::Report;
 use trainer::results::{self, Results};
-use trainer::{Prepared, RunConfig, Tasks, efficiency, plots, report, review_writing, sources};
+use trainer::{Prepared, RunConfig, Tasks, efficiency, plots, review_writing, sources};
 use user_encoder::HistoryEncoder;
 
 use crate::arguments::EvaluateArgs;
@@ -108,7 +109,7 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
                     review_writing::user_llm(prepared, &own, &model, &tasks, task, &mut monitor)?;
                 reviews.push(row);
             }
-            if args.costs && costs.is_empty() {
+            if args.costs && costs.is_empty() && model.reads_user() {
                 let longest = own.encoder.max_length;
                 let lengths = LENGTHS
                     .into_iter()
@@ -138,39 +139,32 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         .iter()
         .map(|answer: &Answered| evaluate::score(prepared, answer))
         .collect();
-    let mut text = report::contenders(&rows, &protocol);
-    if !reviews.is_empty() {
-        text += &format!("\n{}", report::reviews(&reviews, &protocol));
-    }
-    if !plain_texts.is_empty() {
-        text += &format!("\n{}", report::plain_text(&plain_texts));
-    }
-    if !costs.is_empty() {
-        text += &format!("\n{}", report::costs(&costs));
-    }
-    folder.write(
-        "report.md",
-        format!("# {}\n\n{text}", config.name).as_bytes(),
-    )?;
-    folder.write_json(
-        "report.json",
-        &serde_json::json!({
-            "name": config.name, "version": env!("CARGO_PKG_VERSION"), "backend": workplace.backend(),
-            "protocol": protocol, "contenders": rows, "reviews": reviews, "plain_text": plain_texts, "costs": costs,
-        }),
-    )?;
+    let report = Report {
+        name: config.name.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        backend: workplace.backend().to_string(),
+        protocol,
+        contenders: rows,
+        reviews,
+        plain_text: plain_texts,
+        costs,
+    };
+    report.write(folder)?;
     let ranks = serde_json::to_vec(&Ranks::new(prepared, &answered))?;
     folder.write(RANKS, &ranks)?;
-    folder.write("recall.svg", plots::recall(&rows, &protocol).as_bytes())?;
-    let training = plots::training(&folder.metrics()?, &protocol);
+    folder.write(
+        "recall.svg",
+        plots::recall(&report.contenders, &report.protocol).as_bytes(),
+    )?;
+    let training = plots::training(&folder.metrics()?, &report.protocol);
     if let Some(training) = &training {
         folder.write("training.svg", training.as_bytes())?;
     }
-    if !costs.is_empty() {
-        folder.write("costs.svg", plots::costs(&costs).as_bytes())?;
+    if !report.costs.is_empty() {
+        folder.write("costs.svg", plots::costs(&report.costs).as_bytes())?;
     }
-    output::print(&text);
-    let others = match (&training, costs.is_empty()) {
+    output::print(&report.to_markdown());
+    let others = match (&training, report.costs.is_empty()) {
         (None, true) => "",
         (Some(_), true) => " and training.svg",
         (None, false) => " and costs.svg",
@@ -192,8 +186,8 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
             .iter()
             .map(|Tuned { name, config, .. }| (name.as_str(), config))
             .collect();
-        let mut results = Results::new(prepared, config, rows, training, origin);
-        (results.reviews, results.plain_text) = (reviews, plain_texts);
+        let mut results = Results::new(prepared, config, report.contenders, training, origin);
+        (results.reviews, results.plain_text) = (report.reviews, report.plain_text);
         results.write(path, config, &tunings)?;
         output::note(&format!("and kept in {}", path.display()));
     }

@@ -32,10 +32,21 @@ pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<
         .folder
         .load_user_llm(config, prepared, llm.model, &llm.sha256)?;
 
+    let latest = prepared.batcher.latest(history.slice(..));
+    // What the tuning reads as text, it reads here.
+    let prompts = config.language()?.prompts;
+    let told = match prompts.text_events {
+        0 => String::new(),
+        n => {
+            let told = &latest[latest.len().saturating_sub(n)..];
+            prompts.history_text(&prepared.dataset.catalogue, told)
+        }
+    };
+    let asked = told + &args.prompt;
     let prompt = match args.raw {
-        true => tokenizer.encode(&args.prompt)?,
+        true => tokenizer.encode(&asked)?,
         false => {
-            let turn = [Message::user(args.prompt.as_str())];
+            let turn = [Message::user(asked.as_str())];
             let text = tokenizer
                 .chat(&turn, true)
                 .context("--raw gives the prompt as it is")?;
@@ -47,7 +58,6 @@ pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<
         "--prompt has nothing that the tokenizer knows"
     );
 
-    let latest = prepared.batcher.latest(history.slice(..));
     let user = model.read_user(&prepared.batcher.batch(&[latest], &model.device()));
     let mut decoder = UserDecoder::new(&model, Some(&user));
     let sampling = match args.temperature > 0.0 {

@@ -635,6 +635,56 @@ fn from_nothing_to_an_answer() {
     assert_eq!(generate(&["x", "--top-p", "0"]).code, Some(2));
 }
 
+/// A tuning that reads text has the person's text in every prompt, and no embeddings to measure.
+#[test]
+fn what_a_tuning_reads_as_text_it_reads_whatever_is_asked() {
+    let place = Place::new();
+    place.pretrain("r", 6, 3).ok();
+    let of_run = ["--run", "r", "--data", "ml"];
+    let tune = [
+        "tune",
+        "--fusion",
+        "none",
+        "--strategy",
+        "full",
+        "--set",
+        "prompts.text_events=2",
+        "--set",
+        "tuning.whole_model_steps=2",
+    ];
+    place.run(&[&tune, &of_run[..]].concat()).ok();
+    let answer = |user: &str| {
+        let words = ["generate", "--raw", "--prompt", "x", "--user", user];
+        place.run(&[&words, &of_run[..]].concat()).ok().out
+    };
+    assert_eq!(answer("3"), answer("3"));
+    assert!(
+        ["1", "2", "4", "5"]
+            .iter()
+            .any(|other| answer(other) != answer("3")),
+        "nobody is told about"
+    );
+    place
+        .run(&[&["bench"], &of_run[..]].concat())
+        .fails(&["full-none-text-2 reads no user embeddings"]);
+    let embeddings = [
+        "tune",
+        "--fusion",
+        "soft-prompt",
+        "--strategy",
+        "proj",
+        "--set",
+        "prompts.text_events=0",
+        "--set",
+        "tuning.whole_model_steps=2",
+    ];
+    place.run(&[&embeddings, &of_run[..]].concat()).ok();
+    // The text's name comes first.
+    let costs = ["evaluate", "--no-text", "--costs", "--users", "2"];
+    let table = place.run(&[&costs, &of_run[..]].concat()).ok().out;
+    assert!(table.contains("| user embeddings, soft prompt"), "{table}");
+}
+
 /// The commands that `evaluate --save` names make the same weights from nothing.
 #[test]
 fn what_is_kept_of_an_evaluation_makes_the_same_models_again() {

@@ -41,6 +41,7 @@ fn file_of(bytes: &[u8], name: &'static str) -> AssetFile {
 fn asset(sources: Vec<Source>) -> Asset {
     Asset {
         name: "thing",
+        hub: None,
         what: "a thing",
         licence: "none",
         sources: sources.leak(),

@@ -64,6 +64,8 @@ enum Budget {
 
 /// Everything that the command line decides.
 pub(crate) struct Setup {
+    /// Where, as it was asked for.
+    pub(crate) backend: String,
     pub(crate) config: RunConfig,
     pub(crate) device: Device,
     pub(crate) store: AssetStore,
@@ -125,6 +127,7 @@ pub(crate) fn setup() -> anyhow::Result<Setup> {
     let cache = default_cache_dir(|name| std::env::var_os(name));
     Ok(Setup {
         device: backend::device(&options.backend)?,
+        backend: options.backend,
         store: AssetStore::new(cache)
             .offline(options.offline)
             .progress(|progress| {

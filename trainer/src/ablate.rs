@@ -157,6 +157,11 @@ impl Grid {
     ///
     /// If a run cannot be, two are the same, or the budget is none of the grid's.
     pub fn cells(&self, budget: Option<&str>) -> Result<Vec<Cell>, Error> {
+        if self.vary.contains_key("seed") {
+            let reason =
+                "`vary.seed` would make a row of every seed; `seeds = [1, 2]` makes a mean";
+            return Err(self.fail(reason.into()));
+        }
         let budget = self.budget(budget)?;
         let plain = [Listed {
             name: String::new(),
@@ -502,7 +507,11 @@ mod tests {
             ),
             ("seeds = [1, 1]", "\"g\" is there twice, seed 1"),
             ("without = [\"percever\"]", "`without` names \"percever\""),
-            ("[vary]\n\"seed\" = []", "`vary.seed` has no values"),
+            ("[vary]\n\"seed\" = [1, 2]", "`seeds = [1, 2]` makes a mean"),
+            (
+                "[vary]\n\"data.stride\" = []",
+                "`vary.data.stride` has no values",
+            ),
             (
                 "[vary]\n\"fusion.blocks\" = [{ upper = 1 }]",
                 "list others as [[cell]]",

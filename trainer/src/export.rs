@@ -40,6 +40,12 @@ fn has_adapter(language: &LanguageSections<'_>) -> bool {
     language.tuning.strategy == TuningStrategy::Lora && language.llm.adapter.is_none()
 }
 
+/// The language model's name as others know it.
+fn base_model(name: &str) -> &str {
+    let known = assets::find(name).ok();
+    known.and_then(|asset| asset.hub).unwrap_or(name)
+}
+
 /// Logits of the written model may be so far from those of the tuned one: merging rounds.
 const TOLERANCE: f32 = 1e-4;
 
@@ -129,7 +135,7 @@ impl Parts<'_> {
         let language_model = folder.join(LANGUAGE_MODEL);
         save::save_hugging_face(&language_model, &merged.llm, &llm.config, &llm.tokenizer)?;
         if has_adapter(&language) {
-            let base = &language.llm.model;
+            let base = base_model(&language.llm.model);
             adapter::save_adapter(&folder.join(ADAPTER), &self.tuned.llm, base)?;
         }
         self.write_fusion(run, &merged, &folder.join(FUSION))?;
@@ -245,7 +251,7 @@ impl Parts<'_> {
             Ok(asset) => asset.licence,
             Err(_) => "its publisher's, which this program does not know: look there",
         };
-        let model = &language.llm.model;
+        let model = base_model(&language.llm.model);
         let figures = match fs::read_to_string(run.path().join("report.md")) {
             Ok(report) => report.lines().skip(1).collect::<Vec<_>>().join("\n"),
             Err(_) => "Not evaluated: `user-llm evaluate` does it.".into(),

@@ -5,11 +5,8 @@ mod html;
 use std::fs;
 use std::path::Path;
 
-use serde::Deserialize;
-
-use crate::efficiency::Cost;
-use crate::evaluate::Row;
 use crate::plots::Gates;
+use crate::report::Report;
 use crate::run_folder::{gates, read_metrics};
 use crate::{Error, RunConfig, RunFolder, plots};
 
@@ -22,15 +19,6 @@ const STYLE: &str = include_str!("page/style.css");
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     body: String,
-}
-
-/// What `evaluate` leaves in `report.json`, as far as it is drawn.
-#[derive(Deserialize)]
-struct Evaluated {
-    protocol: String,
-    contenders: Vec<Row>,
-    #[serde(default)]
-    costs: Vec<Cost>,
 }
 
 impl Page {
@@ -102,19 +90,18 @@ impl Page {
         let tables = read(&path.join("report.md"))?;
         let tables = tables.split_once('\n').map_or("", |(_, tables)| tables);
         self.body += &html::from_markdown(tables);
-        let evaluated: Evaluated =
+        let report: Report =
             serde_json::from_str(&read(&json)?).map_err(|error| Error::RunFolder {
                 path: json,
                 reason: format!("is not what `user-llm evaluate` writes: {error}"),
             })?;
-        let Evaluated {
-            protocol,
-            contenders,
-            costs,
-        } = evaluated;
-        self.figure("Next item", &plots::recall(&contenders, &protocol));
-        if !costs.is_empty() {
-            self.figure("Costs by length of history", &plots::costs(&costs));
+        self.figure(
+            "Next item",
+            &plots::recall(&report.contenders, &report.protocol),
+        );
+        if !report.costs.is_empty() {
+            let costs = plots::costs(&report.costs);
+            self.figure("Costs by length of history", &costs);
         }
         Ok(())
     }

@@ -375,8 +375,7 @@ mod tests {
             device.seed(3);
             let encoder = prepared.new_encoder(&device);
             let mut objective = NextEvent::new(&prepared, &config, &device).unwrap();
-            let validated = objective.validate(&encoder);
-            validated
+            objective.validate(&encoder)
         };
         let whole = validated(["data.history_len=5", "objective.history_len=5"]);
         let of_pretraining = validated(["data.history_len=1", "objective.history_len=5"]);

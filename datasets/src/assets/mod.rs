@@ -39,6 +39,8 @@ pub struct Asset {
     pub name: &'static str,
     /// What it is, in one line.
     pub what: &'static str,
+    /// Its name on the Hugging Face hub, where others know it by that.
+    pub hub: Option<&'static str>,
     /// What may be done with it.
     pub licence: &'static str,
     /// Where it comes from, in the order in which they are tried. Two sources need not bring the
