@@ -3,6 +3,7 @@
 
 mod added_items;
 mod checkpoints;
+mod data_parallel;
 mod evaluation;
 mod export;
 mod loops;
