@@ -38,12 +38,7 @@ impl Report {
     /// The tables, those that there are.
     pub fn to_markdown(&self) -> String {
         let mut text = contenders(&self.contenders, &self.protocol);
-        if !self.reviews.is_empty() {
-            text += &format!("\n{}", reviews(&self.reviews, &self.protocol));
-        }
-        if !self.plain_text.is_empty() {
-            text += &format!("\n{}", plain_text(&self.plain_text));
-        }
+        text += &of_texts(&self.reviews, &self.plain_text, &self.protocol);
         if !self.costs.is_empty() {
             text += &format!("\n{}", costs(&self.costs));
         }
@@ -75,6 +70,18 @@ pub fn rankings(rows: &[Row], protocol: &str) -> String {
         true => contenders(rows, protocol),
         false => with_last(rows, protocol, "MRR", |row| row.mrr.as_ref()),
     }
+}
+
+/// The tables about texts, those that there are, each behind an empty line.
+pub(crate) fn of_texts(written: &[ReviewRow], plain: &[PlainTextRow], protocol: &str) -> String {
+    let mut text = String::new();
+    if !written.is_empty() {
+        text += &format!("\n{}", reviews(written, protocol));
+    }
+    if !plain.is_empty() {
+        text += &format!("\n{}", plain_text(plain));
+    }
+    text
 }
 
 /// What contenders' reviews have in common with what people wrote, with the protocol.

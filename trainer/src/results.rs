@@ -179,12 +179,7 @@ impl Results {
         let training = took("Pretraining", self.pretraining) + &took("Tuning", self.tuning);
         let commit = origin.commit.as_deref().unwrap_or("no repository");
         let mut tables = report::rankings(&self.contenders, &self.protocol);
-        if !self.reviews.is_empty() {
-            tables += &format!("\n{}", report::reviews(&self.reviews, &self.protocol));
-        }
-        if !self.plain_text.is_empty() {
-            tables += &format!("\n{}", report::plain_text(&self.plain_text));
-        }
+        tables += &report::of_texts(&self.reviews, &self.plain_text, &self.protocol);
         format!(
             "# {}, seed {}\n\n```sh\n{}\n```\n\n{tables}\n\
              {}, backend {}, user-llm {} ({commit}).{training}\n",

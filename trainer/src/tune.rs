@@ -167,7 +167,7 @@ struct Reviews<'a> {
     windows: Windows,
     /// What was written at the ends of the windows, by user and event.
     texts: HashMap<(usize, usize), String>,
-    /// What was written at the validation events, by user.
+    /// What was written at the validation events, by user, if nothing but reviews is taught.
     validation: BTreeMap<usize, String>,
 }
 
@@ -179,8 +179,10 @@ impl<'a> Reviews<'a> {
         task: &'a ReviewWriting,
     ) -> Result<Self, Error> {
         let split = prepared.split();
+        let share = config.review.as_ref().map_or(0.0, |review| review.share);
         let mut validation = BTreeMap::new();
-        for user in split.validation_users() {
+        // Where next items are taught, too, these are what is validated.
+        for user in split.validation_users().filter(|_| share >= 1.0) {
             if let Some((history, _)) = split.validation(user)
                 && let Some(text) = task.written(user, history.len())?
             {
@@ -199,7 +201,7 @@ impl<'a> Reviews<'a> {
             task,
             share: match windows.is_empty() {
                 true => 0.0,
-                false => config.review.as_ref().map_or(0.0, |review| review.share),
+                false => share,
             },
             windows: Windows::given(windows, config.seed),
             texts,
