@@ -14,9 +14,8 @@
 mod support;
 
 use burn::module::Module;
-use trainer::{
-    Prepared, RunFolder, Session, Tasks, efficiency, evaluate, pretrain, report, sources, tune,
-};
+use trainer::efficiency::FirstToken;
+use trainer::{Prepared, RunFolder, Session, Tasks, evaluate, pretrain, report, sources, tune};
 use user_llm::trainer;
 use user_llm::trainer::report::Report;
 
@@ -51,7 +50,14 @@ fn main() -> anyhow::Result<()> {
     ];
 
     // Fuse and tune, in each way that was asked for.
-    let mut costs = Vec::new();
+    let first_token = FirstToken {
+        lengths: &setup.lengths,
+        runs: 3,
+        prepared: &prepared,
+        llm: &language_model,
+        tasks: &tasks,
+    };
+    let mut costs = first_token.of_text(&mut monitor)?;
     for config in setup.fusions() {
         let language = config.language()?;
         let model = language.fuse(llm.clone().train(), encoder.clone().train())?;
@@ -72,18 +78,7 @@ fn main() -> anyhow::Result<()> {
             &tasks,
             &mut monitor,
         )?);
-        if costs.is_empty() {
-            costs = efficiency::measure(
-                &setup.lengths,
-                3,
-                &prepared,
-                &config,
-                &language_model,
-                &model,
-                &tasks,
-                &mut monitor,
-            )?;
-        }
+        costs.extend(first_token.of_user(&config, &model, &mut monitor)?);
     }
 
     // Print.

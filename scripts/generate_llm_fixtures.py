@@ -10,6 +10,7 @@ the same bytes. What it makes:
 
 - tiny-llama/: Llama layout, float32, one file, a head of its own, head width that is not
   width / heads.
+- tiny-llama3/: Llama 3.1's rotary scaling.
 - tiny-qwen2/: Qwen2 layout, bfloat16, two files with an index, tied head, biases on q, k, v.
 - tiny-mistral/: Mistral layout, a window that no text is longer than.
 - tiny-qwen3/: Qwen3 layout, norms of queries and keys, head width that is not width / heads.
@@ -134,6 +135,20 @@ def write_models() -> None:
     )
     randomise(llama)
     write_model("tiny-llama", llama, make_tokenizer(adds_bos=True))
+
+    llama3 = LlamaForCausalLM(
+        LlamaConfig(
+            **sizes, num_attention_heads=4, num_key_value_heads=2, head_dim=8, rms_norm_eps=1e-5,
+            max_position_embeddings=64, tie_word_embeddings=True, bos_token_id=0, eos_token_id=1,
+            # Of the four pairs, one turns often enough to be mixed, the others are slowed down.
+            rope_parameters={
+                "rope_type": "llama3", "rope_theta": 500.0, "factor": 4.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
+            },
+        )
+    )
+    randomise(llama3)
+    write_model("tiny-llama3", llama3.to(torch.bfloat16), make_tokenizer(adds_bos=True))
 
     qwen2 = Qwen2ForCausalLM(
         Qwen2Config(

@@ -24,7 +24,7 @@ use std::time::Duration;
 use anyhow::Context;
 use trainer::ablate::{Cell, CellEnd, Grid, Summary};
 use trainer::backend;
-use trainer::page::GRID_TABLE;
+use trainer::page::{CELL_RESULTS, GRID_CELLS, GRID_TABLE};
 use trainer::results::Spread;
 
 use crate::arguments::AblateArgs;
@@ -151,7 +151,7 @@ impl Site<'_> {
     }
 
     fn cell_path(&self, cell: &Cell) -> PathBuf {
-        self.folder.join("cells").join(cell.folder())
+        self.folder.join(GRID_CELLS).join(cell.folder())
     }
 
     /// The cells, the encoders that they share, and what is done of them.
@@ -303,7 +303,7 @@ impl Site<'_> {
 }
 
 fn results(cell: &Path) -> PathBuf {
-    cell.join("results")
+    cell.join(CELL_RESULTS)
 }
 
 /// Wait until nobody else is at work on a stage; false where somebody asked to stop before.
@@ -386,6 +386,8 @@ fn csv(summary: &Summary) -> anyhow::Result<String> {
         "recall@10",
         "ndcg@10",
         "genre",
+        "rouge_lsum",
+        "perplexity",
         "seconds",
     ];
     let mut header = vec!["cell".to_string(), "contender".into(), "seeds".into()];
@@ -394,7 +396,11 @@ fn csv(summary: &Summary) -> anyhow::Result<String> {
             .iter()
             .flat_map(|name| [(*name).to_string(), format!("{name}_sd")]),
     );
-    header.extend(["difference", "low", "high", "p", "people", "problems"].map(String::from));
+    for question in ["", "genre_"] {
+        let names = ["difference", "low", "high", "p", "people"];
+        header.extend(names.map(|name| format!("{question}{name}")));
+    }
+    header.push("problems".into());
     writer.write_record(&header)?;
     for row in &summary.rows {
         let text = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
@@ -415,18 +421,21 @@ fn csv(summary: &Summary) -> anyhow::Result<String> {
             row.recall_10,
             row.ndcg_10,
             row.genre,
+            row.rouge_lsum,
+            row.perplexity,
             row.seconds,
         ];
         record.extend(figures.into_iter().flat_map(spread));
-        let paired = row.against_first;
-        record.extend([
-            text(paired.map(|paired| paired.difference)),
-            text(paired.map(|paired| paired.low)),
-            text(paired.map(|paired| paired.high)),
-            text(paired.map(|paired| paired.p)),
-            paired.map_or(String::new(), |paired| paired.people.to_string()),
-            row.problems.join("; "),
-        ]);
+        for paired in [row.against_first, row.genre_against_first] {
+            record.extend([
+                text(paired.map(|paired| paired.difference)),
+                text(paired.map(|paired| paired.low)),
+                text(paired.map(|paired| paired.high)),
+                text(paired.map(|paired| paired.p)),
+                paired.map_or(String::new(), |paired| paired.people.to_string()),
+            ]);
+        }
+        record.push(row.problems.join("; "));
         writer.write_record(&record)?;
     }
     Ok(String::from_utf8(writer.into_inner()?)?)

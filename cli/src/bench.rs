@@ -1,7 +1,7 @@
 //! `user-llm bench`.
 
-use trainer::efficiency::{Limits, PartCost, Sizes, parts};
-use trainer::sources;
+use trainer::efficiency::{Limits, PartCost, Sizes, parts, ranking};
+use trainer::{Tasks, sources};
 
 use crate::arguments::BenchArgs;
 use crate::runs::{Run, Tuned};
@@ -32,12 +32,19 @@ pub(crate) fn run(workplace: &Workplace, args: &BenchArgs) -> anyhow::Result<End
 
     let (tokens, runs) = (args.tokens as usize, args.runs as usize);
     let limits = Limits::measure(&device, runs);
-    let costs = parts(&model, &sizes, &run.prepared, events, tokens, runs);
+    let prepared = &run.prepared;
+    let mut costs = parts(&model, &sizes, prepared, events, tokens, runs);
+    let tasks = Tasks::new(prepared, config, &llm.tokenizer)?;
+    costs.push(ranking(
+        &model, &sizes, prepared, config, &tasks, events, runs,
+    )?);
     output::print(&format!(
-        "{}\n\n{events} events, a prompt of {tokens} tokens; operations and weights by formula, 32-bit; \
+        "{}\n\n{events} events, a prompt of {tokens} tokens; operations and weights by formula, 32-bit, \
+         weights once a step; titles by a beam of {}, user embeddings at hand; \
          milliseconds are medians of {runs} runs; share: of {:.1} GFLOP/s and {:.1} GB/s, which this \
          machine reached in a product of matrices and in reading memory, the nearer one",
         table(&costs, &limits),
+        config.evaluation.beam_width,
         limits.gflop_per_second,
         limits.gigabytes_per_second
     ));

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use trainer::efficiency::{Cost, FirstToken, way};
 use trainer::evaluate::{self, Answered, RANKS, Ranks};
 use trainer::plain_text::{self, PlainTextRow};
 use trainer::report::Report;
 use trainer::results::{self, Results};
-use trainer::{Prepared, RunConfig, Tasks, efficiency, plots, review_writing, sources};
+use trainer::{Prepared, RunConfig, Tasks, plots, review_writing, sources};
 use user_encoder::HistoryEncoder;
 
 use crate::arguments::EvaluateArgs;
@@ -109,25 +110,19 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
                     review_writing::user_llm(prepared, &own, &model, &tasks, task, &mut monitor)?;
                 reviews.push(row);
             }
-            if args.costs && costs.is_empty() && model.reads_user() {
-                let longest = own.encoder.max_length;
-                let lengths = LENGTHS
-                    .into_iter()
-                    .chain([longest])
-                    .filter(|n| *n <= longest);
-                let mut lengths: Vec<usize> = lengths.collect();
-                lengths.sort_unstable();
-                lengths.dedup();
-                costs = efficiency::measure(
-                    &lengths,
-                    RUNS,
+            let is_new = |costs: &[Cost]| costs.iter().all(|cost| cost.name != way(&model));
+            if args.costs && model.reads_user() && is_new(&costs) {
+                let first_token = FirstToken {
+                    lengths: &lengths(own.encoder.max_length),
+                    runs: RUNS,
                     prepared,
-                    &own,
-                    &llm,
-                    &model,
-                    &tasks,
-                    &mut monitor,
-                )?;
+                    llm: &llm,
+                    tasks: &tasks,
+                };
+                if costs.is_empty() {
+                    costs = first_token.of_text(&mut monitor)?;
+                }
+                costs.extend(first_token.of_user(&own, &model, &mut monitor)?);
             }
         }
     }
@@ -192,6 +187,15 @@ pub(crate) fn run(workplace: &Workplace, args: &EvaluateArgs) -> anyhow::Result<
         output::note(&format!("and kept in {}", path.display()));
     }
     Ok(Ended::Done)
+}
+
+/// Lengths of history whose costs are measured: up to what the encoder reads.
+fn lengths(longest: usize) -> Vec<usize> {
+    let lengths = LENGTHS.into_iter().chain([longest]);
+    let mut lengths: Vec<usize> = lengths.filter(|&events| events <= longest).collect();
+    lengths.sort_unstable();
+    lengths.dedup();
+    lengths
 }
 
 /// The contenders that need no language model.

@@ -1,9 +1,9 @@
 //! Reading with users attached: for ranking (a forest of branches) and for generation.
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
+use llm::LanguageModel;
 use llm::generate::Decode;
 use llm::ranking::{ForestStep, ReadForest, TokenForest};
-use llm::{AttentionPlan, LanguageModel};
 
 use crate::trunk::Trunk;
 use crate::user_llm::{FusedCache, UserEmbeddings, UserLlm};
@@ -161,18 +161,15 @@ impl<'a> UserDecoder<'a> {
 
 impl Decode for UserDecoder<'_> {
     fn push(&mut self, tokens: &[u32]) -> Tensor<1> {
-        let llm = &self.model.llm;
-        let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-        let ids =
-            Tensor::<2, Int>::from_data(TensorData::new(ids, [1, tokens.len()]), &llm.device());
-        let plan: AttentionPlan = llm.plan_causal(1, tokens.len(), self.n_read, None);
-        self.n_read += tokens.len();
-        let all = 0..llm.blocks.len();
-        let hidden =
-            self.model
-                .blocks(all, llm.embed(ids), &plan, self.user, Some(&mut self.cache));
-        let [_, n, d_model] = hidden.dims();
-        let logits = llm.logits(hidden.slice([0..1, n - 1..n, 0..d_model]));
-        logits.flatten::<1>(0, 2)
+        let (model, llm) = (self.model, &self.model.llm);
+        let last = llm.read_in_parts(tokens, |ids| {
+            let [batch, n] = ids.dims();
+            let plan = llm.plan_causal(batch, n, self.n_read, None);
+            self.n_read += n;
+            let all = 0..llm.blocks.len();
+            let hidden = llm.embed(ids);
+            model.blocks(all, hidden, &plan, self.user, Some(&mut self.cache))
+        });
+        llm.logits(last).flatten::<1>(0, 2)
     }
 }

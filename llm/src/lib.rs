@@ -51,5 +51,5 @@ pub use chat::{ChatTemplate, Message};
 pub use error::Error;
 pub use feed_forward::{FeedForward, FeedForwardConfig};
 pub use model::{LanguageModel, LanguageModelConfig, PREFILL_PART};
-pub use rotary::{RotaryEmbedding, Rotation};
+pub use rotary::{RopeScaling, RotaryEmbedding, Rotation};
 pub use tokenizer::Tokenizer;

@@ -9,7 +9,7 @@ use crate::{
     AttentionPlan, Block, FeedForwardConfig, KvCache, SelfAttentionConfig,
     attention::{causal_mask, causal_positions},
     generate::CachedDecoder,
-    rotary::RotaryEmbedding,
+    rotary::{RopeScaling, RotaryEmbedding},
 };
 
 /// Tokens that [`LanguageModel::prefill`] reads at a time: 2,778 tokens took SmolLM2-135M 42.6 s at
@@ -44,6 +44,8 @@ pub struct LanguageModelConfig {
     /// Base of the rotary wavelengths.
     #[config(default = 10000.0)]
     pub rope_theta: f64,
+    /// How the frequencies are slowed down for long texts, as in Llama 3.1.
+    pub rope_scaling: Option<RopeScaling>,
     /// Added to the mean square in every norm.
     #[config(default = 1e-5)]
     pub norm_epsilon: f64,
@@ -109,6 +111,7 @@ impl LanguageModelConfig {
             rope: RotaryEmbedding {
                 theta: self.rope_theta,
                 d_head: self.d_head,
+                scaling: self.rope_scaling,
             },
         }
     }
@@ -121,7 +124,8 @@ impl LanguageModelConfig {
 /// ```
 ///
 /// Grouped-query attention with rotary positions, RMSNorm before each half of a block, SwiGLU
-/// feed-forward, no biases but Qwen2's on query, key and value: Llama, Mistral without its window,
+/// feed-forward, no biases but Qwen2's on query, key and value: Llama, Llama 3.1 with its slower
+/// positions, Mistral without its window,
 /// Qwen2, Qwen3 with its norms of queries and keys, SmolLM 1 to 3 with blocks that know no
 /// positions. The parts are public, so that another crate can walk the blocks itself and put
 /// something between their halves; see [`Block`].
@@ -346,17 +350,37 @@ impl LanguageModel {
     ///
     /// Panics if there is no token.
     pub fn prefill(&self, tokens: &[u32], cache: &mut KvCache) -> Tensor<3> {
-        assert!(!tokens.is_empty(), "there is no token to read");
+        self.read_in_parts(tokens, |ids| {
+            let [batch, n] = ids.dims();
+            let plan = self.plan_causal(batch, n, cache.len(), None);
+            self.forward_cached(ids, &plan, cache)
+        })
+    }
+
+    /// Read a text in parts of [`PREFILL_PART`] tokens; the hidden state of the last token.
+    ///
+    /// `read` has the ids of a part, `[1, part]`, and gives its hidden states.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[1, 1, d_model]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no token.
+    pub fn read_in_parts(
+        &self,
+        tokens: &[u32],
+        mut read: impl FnMut(Tensor<2, Int>) -> Tensor<3>,
+    ) -> Tensor<3> {
         let device = self.device();
         let mut last = None;
         for part in tokens.chunks(PREFILL_PART) {
             let ids: Vec<i64> = part.iter().map(|&token| i64::from(token)).collect();
             let ids = Tensor::from_data(TensorData::new(ids, [1, part.len()]), &device);
-            let plan = self.plan_causal(1, part.len(), cache.len(), None);
-            let hidden = self.forward_cached(ids, &plan, cache);
-            last = Some(hidden.slice([0..1, part.len() - 1..part.len()]));
+            last = Some(read(ids).slice([0..1, part.len() - 1..part.len()]));
         }
-        last.expect("there is at least one part")
+        last.expect("there is a token to read")
     }
 
     /// An empty cache for [`forward_cached`](Self::forward_cached).

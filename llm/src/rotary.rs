@@ -1,4 +1,7 @@
+use std::f64::consts::TAU;
+
 use burn::tensor::{Device, Int, Tensor, TensorData, assert_shape};
+use serde::{Deserialize, Serialize};
 
 /// Rotary position embedding in the rotate-half form of Hugging Face weights.
 ///
@@ -16,6 +19,34 @@ pub struct RotaryEmbedding {
     pub theta: f64,
     /// Width of one attention head. Even.
     pub d_head: usize,
+    /// How the frequencies are slowed down for texts longer than the model was first made for.
+    pub scaling: Option<RopeScaling>,
+}
+
+/// Slower turns for longer texts, as Llama 3.1 to 3.3 have them (`rope_type = "llama3"`).
+///
+/// A pair that turns round often within the text that the model was first made for is left alone,
+/// one that does so seldom is slowed down by `factor`, and in between the two are mixed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RopeScaling {
+    /// By what slow pairs are slowed down.
+    pub factor: f64,
+    /// Turns within the first context length at which a pair is as slow as any.
+    pub low_freq_factor: f64,
+    /// Turns at which it is left alone. Above `low_freq_factor`.
+    pub high_freq_factor: f64,
+    /// Tokens of the longest text that the model was first made for.
+    pub original_context_length: usize,
+}
+
+impl RopeScaling {
+    /// By what a frequency, in radians a token, is divided: from 1 to `factor`.
+    pub fn divisor(&self, frequency: f64) -> f64 {
+        let turns = self.original_context_length as f64 * frequency / TAU;
+        let range = self.high_freq_factor - self.low_freq_factor;
+        let kept = ((turns - self.low_freq_factor) / range).clamp(0.0, 1.0);
+        1.0 / ((1.0 - kept) / self.factor + kept)
+    }
 }
 
 impl RotaryEmbedding {
@@ -36,14 +67,22 @@ impl RotaryEmbedding {
         }
     }
 
-    /// `theta^(-2i / d_head)` for each pair `i`, as `[1, 1, 1, d_head / 2]`.
+    /// `theta^(-2i / d_head)` for each pair `i`, scaled, as `[1, 1, 1, d_head / 2]`.
     fn frequencies(&self, device: &Device) -> Tensor<4> {
-        let n_pairs = self.d_head / 2;
-        let frequencies: Vec<f32> = (0..n_pairs)
-            .map(|pair| self.theta.powf(-(pair as f64) / n_pairs as f64) as f32)
-            .collect();
-
+        let scaled = |frequency| match self.scaling {
+            Some(scaling) => frequency / scaling.divisor(frequency),
+            None => frequency,
+        };
+        let frequencies = self.unscaled().map(|frequency| scaled(frequency) as f32);
+        let frequencies: Vec<f32> = frequencies.collect();
+        let n_pairs = frequencies.len();
         Tensor::from_data(TensorData::new(frequencies, [1, 1, 1, n_pairs]), device)
+    }
+
+    /// `theta^(-2i / d_head)` for each pair `i`.
+    pub(crate) fn unscaled(&self) -> impl Iterator<Item = f64> + use<> {
+        let (theta, n_pairs) = (self.theta, self.d_head / 2);
+        (0..n_pairs).map(move |pair| theta.powf(-(pair as f64) / n_pairs as f64))
     }
 }
 
@@ -90,7 +129,22 @@ mod tests {
     const ROPE: RotaryEmbedding = RotaryEmbedding {
         theta: 10_000.0,
         d_head: 4,
+        scaling: None,
     };
+
+    #[test]
+    fn fast_pairs_are_kept_slow_ones_slowed_down_and_those_between_mixed() {
+        let scaling = RopeScaling {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_context_length: 100,
+        };
+        let after = |turns: f64| scaling.divisor(turns * TAU / 100.0);
+        assert_eq!((after(4.5), after(0.5)), (1.0, 8.0));
+        // Half way between: (1 - 1/2) / 8 + 1/2 = 9/16 of the frequency.
+        assert!((after(2.5) - 16.0 / 9.0).abs() < 1e-12);
+    }
 
     fn rotate(x: Tensor<4>, position: i32) -> Tensor<4> {
         let positions = Tensor::from_data([[position]], &x.device());

@@ -94,6 +94,15 @@ fn config_file(
         let has_rope = |at| u8::from(!config.nope_layers.contains(&at));
         file["no_rope_layers"] = (0..config.n_layers).map(has_rope).collect();
     }
+    if let Some(scaling) = config.rope_scaling {
+        file["rope_scaling"] = json!({
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low_freq_factor,
+            "high_freq_factor": scaling.high_freq_factor,
+            "original_max_position_embeddings": scaling.original_context_length,
+        });
+    }
     if let Some(length) = config.context_length {
         file["max_position_embeddings"] = length.into();
     }

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fs};
 use burn::tensor::Device;
 use common::{copy, distance, expected, fixture, tiny, tokens};
 use llm::{
-    Error, LanguageModelConfig,
+    Error, LanguageModel, LanguageModelConfig, RopeScaling,
     load::{LoadedModel, load},
 };
 use safetensors::{Dtype, SafeTensors};
@@ -396,8 +396,62 @@ fn a_model_is_the_same_in_both_formats() {
 }
 
 #[test]
+fn llama_3_s_slower_positions_are_told_by_what_they_divide() {
+    // Of heads of 8 and a base of 500,000: frequencies 1, 0.0376, 0.00141 and 0.0000532, which turn
+    // 1,304, 49, 1.844 and 0.069 times in 8,192 tokens. The third is mixed: (1.844 - 1) / 3 of it is
+    // kept.
+    let kept = (8192.0 * 500_000.0_f32.powf(-0.5) / std::f32::consts::TAU - 1.0) / 3.0;
+    let divisors = [1.0, 1.0, 1.0 / ((1.0 - kept) / 32.0 + kept), 32.0];
+    let slow = |divisors: &[f32]| {
+        converted("tiny-llama", "llama")
+            .set("llama.rope.freq_base", Value::F32(500_000.0))
+            .tensor(
+                "rope_freqs.weight",
+                (0, vec![divisors.len()], f32_bytes(divisors)),
+            )
+    };
+    let found = slow(&divisors).load().unwrap();
+    let llama_3 = RopeScaling {
+        factor: 32.0,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_context_length: 8192,
+    };
+    assert_eq!(found.config.rope_scaling, Some(llama_3));
+
+    let folder = copy("tiny-llama");
+    let path = folder.path().join("config.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    json["rope_parameters"] = serde_json::json!({
+        "rope_type": "llama3", "rope_theta": 500_000.0, "factor": 32.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+    });
+    json["rope_theta"] = serde_json::Value::Null;
+    fs::write(&path, json.to_string()).unwrap();
+    let expected = load(folder.path(), &Device::flex()).unwrap();
+    let ids: Vec<u32> = (0..60).map(|at| at * 7 % 90).collect();
+    let ids = tokens(&ids, &Device::flex());
+    let logits = |model: &LanguageModel| model.forward(ids.clone(), None);
+    assert!(distance(logits(&found.model), logits(&expected.model)) < 1e-5);
+    let unscaled =
+        converted("tiny-llama", "llama").set("llama.rope.freq_base", Value::F32(500_000.0));
+    let unscaled = unscaled.load().unwrap();
+    assert!(distance(logits(&found.model), logits(&unscaled.model)) > 1e-3);
+
+    // Of another kind: one more divisor, or one that Llama 3 does not have.
+    for other in [
+        &[1.0, 1.0, divisors[2], 32.0, 32.0][..],
+        &[1.0, 2.0, divisors[2], 32.0],
+    ] {
+        let error = slow(other).load().unwrap_err().to_string();
+        assert!(error.contains("`rope_freqs.weight` is other"), "{error}");
+    }
+}
+
+#[test]
 fn what_is_not_supported_is_refused_with_what_is() {
-    let factors: TensorBytes = (0, vec![1], f32_bytes(&[1.0]));
+    // No scaling of Llama 3 divides a frequency of 1.
+    let factors: TensorBytes = (0, vec![1], f32_bytes(&[3.0]));
     let cases = [
         (
             small().set("general.architecture", text("gemma3")),
@@ -410,7 +464,7 @@ fn what_is_not_supported_is_refused_with_what_is() {
         ),
         (
             small().tensor("rope_freqs.weight", factors),
-            "rope_freqs.weight",
+            "rope_freqs.weight` is other",
         ),
         (
             small().set("llama.expert_count", Value::U32(8)),

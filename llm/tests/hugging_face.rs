@@ -170,10 +170,6 @@ fn settings_that_would_change_the_numbers_are_refused_with_what_is_supported() {
             "`layer_types` is sliding_attention",
         ),
         (
-            json!({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}),
-            "`rope_scaling` is llama3",
-        ),
-        (
             json!({"rope_scaling": {"type": "linear", "factor": 2.0}}),
             "`rope_scaling` is linear",
         ),
@@ -220,7 +216,18 @@ fn idle_settings_are_accepted() {
 
 #[test]
 fn sizes_that_make_no_model_are_refused() {
+    let scaling = |low: f64| {
+        json!({"rope_scaling": {
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": low, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        }})
+    };
     let cases = [
+        (scaling(4.0), "`rotary scaling` is RopeScaling { factor: 8"),
+        (
+            json!({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}),
+            "`rope_scaling.low_freq_factor` is missing",
+        ),
         (
             json!({"num_key_value_heads": 4}),
             "`number of key and value heads` is 4 for 6 heads",

@@ -24,7 +24,8 @@ use crate::Error;
 /// does not exist is refused with its path. Keys that came later may be left out, and then mean
 /// what was done before there was a choice: `data.min_history`, `data.read`, `data.split`,
 /// `llm.adapter`, `tuning.blocks`, `tuning.workers`, `tuning.devices`, `tuning.encoder`,
-/// `tuning.encoder_dropout`, `tuning.teacher_answers`, `prompts.text_events`, `review.event`,
+/// `tuning.encoder_dropout`, `tuning.teacher_answers`, `prompts.text_events`, `prompts.max_tokens`,
+/// `prompts.next_item_answer`, `prompts.favourite_genre_answer`, `review.answer`, `review.event`,
 /// `objective.sparse_rows`, `objective.history_len`, `objective.devices`. The sections of the
 /// language model (`llm`, `fusion`, `tuning`, `prompts`, and `perceiver` if wanted) may be left out
 /// together: the run then is about the encoder alone.
@@ -392,17 +393,29 @@ pub enum EncoderInit {
     Random,
 }
 
-/// What the language model is asked. Questions end where the answer begins.
+/// What the language model is asked, and how it answers. Questions end where the answer begins;
+/// answers begin with the space before their first word and end with their line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PromptConfig {
+    /// Longest question, in tokens; the paper has 32. What is told of a person as text or as user
+    /// embeddings stands before it and is not counted. A longer question is refused; one about an
+    /// item names as much of its title as fits. Left out: any length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<usize>,
     /// Latest events that stand as text before every question; 0 leaves what is known of a person
     /// to the user embeddings. With embeddings of 50 events, 10 is the paper's best.
     #[serde(default)]
     pub text_events: usize,
     /// Asks for the next item.
     pub next_item: String,
+    /// Names it: `{title}`. Left out: a space and the title.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_item_answer: Option<String>,
     /// Asks for the favourite genre.
     pub favourite_genre: String,
+    /// Names it: `{genre}`. Left out: a space and the genre.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub favourite_genre_answer: Option<String>,
     /// Opens a history written as text.
     pub history: String,
     /// One event of it: `{title}`, `{genres}`, `{rating}`.
@@ -426,6 +439,9 @@ pub struct SummaryConfig {
 pub struct ReviewConfig {
     /// Asks for a review of `{title}`, which the person gave `{rating}`.
     pub prompt: String,
+    /// The review: `{review}`. Left out: a space and the review.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
     /// One event of a history as text for this task, in place of `prompts.event`: also has
     /// `{review}`, the words of what the person wrote there, at most `max_tokens` of them. May be
     /// left out.
@@ -832,10 +848,14 @@ impl RunConfig {
             positive("tuning.gate_rate", tuning.gate_rate)?;
             positive("tuning.encoder_rate", tuning.encoder_rate)?;
             at_least("tuning.whole_model_steps", tuning.whole_model_steps, 1)?;
-            if let Some(summary) = &self.language()?.prompts.summary {
+            let prompts = self.language()?.prompts;
+            prompts.next_item_template()?;
+            prompts.favourite_genre_template()?;
+            if let Some(summary) = &prompts.summary {
                 at_least("prompts.summary.max_tokens", summary.max_tokens, 1)?;
             }
             if let Some(review) = &self.review {
+                review.template()?;
                 at_least("review.max_tokens", review.max_tokens, 1)?;
                 from_0_to_1("review.share", review.share)?;
                 from_0_to_1(

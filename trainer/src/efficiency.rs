@@ -14,7 +14,7 @@ use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
 use user_encoder::{FeedForwardKind, UserEncoderConfig};
 
-pub use parts::{Limits, PartCost, parts};
+pub use parts::{Limits, PartCost, parts, ranking};
 
 use crate::tasks::{Task, Tasks};
 use crate::{Error, Monitor, Prepared, RunConfig};
@@ -27,6 +27,9 @@ const QUESTION: &str = "You know what this person has watched so far, and how th
     Which film does this person watch next? Answer with the title of one film, without its year, \
     and with nothing else:";
 
+/// The way that the others are held against.
+pub(crate) const TEXT: &str = "text prompt";
+
 /// One line of the table: a way to ask, at one length of history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
@@ -38,8 +41,10 @@ pub struct Cost {
     pub prompt_tokens: usize,
     /// Arithmetic until the first token, by formula, in 10⁹ operations.
     pub gflop: f64,
-    /// Measured time of encoder, Perceiver and projector, in milliseconds; 0 for text.
-    pub encode_ms: f64,
+    /// Measured time of the encoder, in milliseconds; 0 for text.
+    pub encoder_ms: f64,
+    /// Measured time of Perceiver and projector; 0 for text.
+    pub perceiver_ms: f64,
     /// Measured time from there to the first token, in milliseconds.
     pub prefill_ms: f64,
     /// Runs that the times are medians of.
@@ -49,7 +54,7 @@ pub struct Cost {
 impl Cost {
     /// Time to first token, in milliseconds.
     pub fn first_token_ms(&self) -> f64 {
-        self.encode_ms + self.prefill_ms
+        self.encoder_ms + self.perceiver_ms + self.prefill_ms
     }
 }
 
@@ -103,24 +108,15 @@ impl Sizes {
         })
     }
 
-    /// Reading `tokens` and giving the logits after the last: twice the weights for each token,
-    /// causal attention, and one row of the head.
+    /// Reading `tokens` and giving the logits after the last.
     pub fn language_model(&self, tokens: usize) -> f64 {
-        let c = &self.llm;
-        let weights = 2.0 * (c.n_layers * self.block_weights() * tokens) as f64;
-        let attention = 2.0 * (c.n_layers * tokens * tokens * c.n_heads * c.d_head) as f64;
-        weights + attention + 2.0 * (c.d_model * c.vocab_size) as f64
+        language_model(&self.llm, tokens)
     }
 
     /// The weights that a token goes through, and those of the head.
     pub fn language_model_weights(&self) -> usize {
         let c = &self.llm;
-        c.n_layers * self.block_weights() + c.d_model * c.vocab_size
-    }
-
-    fn block_weights(&self) -> usize {
-        let c = &self.llm;
-        c.d_model * (2 * c.n_heads + 2 * c.n_kv_heads) * c.d_head + 3 * c.d_model * c.d_ff
+        c.n_layers * block_weights(c) + c.d_model * c.vocab_size
     }
 
     /// Encoder, Perceiver and projector over `events` events.
@@ -200,116 +196,160 @@ impl Sizes {
     }
 }
 
-/// Measure the ways to ask for the next item, at several lengths of history: with a question of 32
+/// Reading `tokens` and giving the logits after the last: twice the weights for each token, causal
+/// attention, and one row of the head.
+fn language_model(c: &LanguageModelConfig, tokens: usize) -> f64 {
+    let weights = 2.0 * (c.n_layers * block_weights(c) * tokens) as f64;
+    let attention = 2.0 * (c.n_layers * tokens * tokens * c.n_heads * c.d_head) as f64;
+    weights + attention + 2.0 * (c.d_model * c.vocab_size) as f64
+}
+
+fn block_weights(c: &LanguageModelConfig) -> usize {
+    c.d_model * (2 * c.n_heads + 2 * c.n_kv_heads) * c.d_head + 3 * c.d_model * c.d_ff
+}
+
+/// Measures the ways to ask for the next item, at several lengths of history: with a question of 32
 /// tokens, the paper's budget, after the history as text or with user embeddings.
 ///
 /// The history is that of the person with the most events; its oldest are repeated in front where
 /// they do not suffice. Times are medians, each until the first token is on the host.
-///
-/// # Errors
-///
-/// If the question cannot be tokenized, or the run is about the encoder alone or has a dual encoder.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "everything that takes part in a question"
-)]
-pub fn measure(
-    lengths: &[usize],
-    runs: usize,
-    prepared: &Prepared,
-    config: &RunConfig,
-    llm: &LoadedModel,
-    model: &UserLlm,
-    tasks: &Tasks,
-    monitor: &mut dyn Monitor,
-) -> Result<Vec<Cost>, Error> {
-    let (llm, tokenizer) = (&llm.config, &llm.tokenizer);
-    let sizes = Sizes::new(config, llm, model)?;
-    let mut question = tokenizer.encode_bare(QUESTION)?;
-    question.truncate(QUESTION_TOKENS);
-    let task = &Task {
-        prompt: question.clone(),
-        question,
-        answers: tasks.next_item.answers.clone(),
-    };
-    let trunk = (!model.is_soft_prompt() && model.lowest_fused() > 0)
-        .then(|| model.trunk(&task.prompt, &task.answers.trie));
-    let longest = longest(prepared);
-    let mut costs = Vec::new();
-    monitor.begin("time to first token", 0, lengths.len());
-    for (done, &events) in lengths.iter().enumerate() {
-        let history = last(longest, events);
-        let catalogue = &prepared.dataset.catalogue;
-        let mut tokens = tasks.history_tokens(catalogue, &history, events);
-        tokens.extend(&task.question);
-        let text_ms = median(runs, || {
-            first_token(&model.llm, &tokens);
-        });
-        costs.push(Cost {
-            events,
-            name: "text prompt".into(),
-            prompt_tokens: tokens.len(),
-            gflop: sizes.language_model(tokens.len()) / 1e9,
-            encode_ms: 0.0,
-            prefill_ms: text_ms,
-            runs,
-        });
+#[derive(Clone, Copy, Debug)]
+pub struct FirstToken<'a> {
+    /// Lengths of history, in events.
+    pub lengths: &'a [usize],
+    /// Runs of each measurement.
+    pub runs: usize,
+    /// Whose histories.
+    pub prepared: &'a Prepared,
+    /// The language model, as it reads text.
+    pub llm: &'a LoadedModel,
+    /// How a history is written as text.
+    pub tasks: &'a Tasks,
+}
 
-        let read = || {
-            model.read_user(
-                &prepared
-                    .batcher
-                    .batch(&[history.as_slice().into()], &model.device()),
-            )
-        };
-        let encode_ms = median(runs, || {
-            let _ = read().embeddings.into_data();
-        });
-        let user = read();
-        let n_user = user.embeddings.dims()[1];
-        let prefill_ms = median(runs, || {
-            let _ = UserDecoder::new(model, Some(&user))
-                .push(&task.prompt)
-                .argmax(0)
-                .into_data();
-        });
-        let soft = if model.is_soft_prompt() { n_user } else { 0 };
-        let prompt_tokens = task.prompt.len() + soft;
-        let gflop = sizes.user(events)
-            + sizes.cross_attention(task.prompt.len(), n_user)
-            + sizes.language_model(prompt_tokens);
-        let name = if model.is_soft_prompt() {
-            "soft prompt"
-        } else {
-            "cross-attention"
-        };
-        let cost = Cost {
-            events,
-            name: format!("user embeddings, {name}"),
-            prompt_tokens,
-            gflop: gflop / 1e9,
-            encode_ms,
-            prefill_ms,
-            runs,
-        };
-        if let Some(trunk) = &trunk {
-            let share = (llm.n_layers - model.lowest_fused()) as f64 / llm.n_layers as f64;
-            let head = 2.0 * (llm.d_model * llm.vocab_size) as f64;
-            let blocks = sizes.language_model(prompt_tokens) - head;
-            costs.push(cost.clone());
-            costs.push(Cost {
-                name: format!("user embeddings, {name}, shared trunk"),
-                gflop: (gflop - blocks * (1.0 - share)) / 1e9,
-                prefill_ms: median(runs, || first_token_above(model, &user, trunk, task)),
-                ..cost
-            });
-        } else {
-            costs.push(cost);
-        }
-        monitor.step(done + 1, &[]);
+impl FirstToken<'_> {
+    /// Of a history as text.
+    ///
+    /// # Errors
+    ///
+    /// If the question cannot be tokenized.
+    pub fn of_text(&self, monitor: &mut dyn Monitor) -> Result<Vec<Cost>, Error> {
+        let question = self.question()?;
+        Ok(self.each(TEXT, monitor, |events, history| {
+            let catalogue = &self.prepared.dataset.catalogue;
+            let mut tokens = self.tasks.history_tokens(catalogue, history, events);
+            tokens.extend(&question);
+            vec![Cost {
+                events,
+                name: TEXT.into(),
+                prompt_tokens: tokens.len(),
+                gflop: language_model(&self.llm.config, tokens.len()) / 1e9,
+                encoder_ms: 0.0,
+                perceiver_ms: 0.0,
+                prefill_ms: median(self.runs, || first_token(&self.llm.model, &tokens)),
+                runs: self.runs,
+            }]
+        }))
     }
-    monitor.end("measured");
-    Ok(costs)
+
+    /// Of user embeddings: once as they are, and once with a shared trunk where the model has one.
+    ///
+    /// # Errors
+    ///
+    /// If the question cannot be tokenized, or the run is about the encoder alone or has a dual
+    /// encoder.
+    pub fn of_user(
+        &self,
+        config: &RunConfig,
+        model: &UserLlm,
+        monitor: &mut dyn Monitor,
+    ) -> Result<Vec<Cost>, Error> {
+        let llm = &self.llm.config;
+        let sizes = Sizes::new(config, llm, model)?;
+        let question = self.question()?;
+        let task = &Task {
+            prompt: question.clone(),
+            question,
+            answers: self.tasks.next_item.answers.clone(),
+        };
+        let trunk = (!model.is_soft_prompt() && model.lowest_fused() > 0)
+            .then(|| model.trunk(&task.prompt, &task.answers.trie));
+        let device = model.device();
+        Ok(self.each(way(model), monitor, |events, history| {
+            let batch = || self.prepared.batcher.batch(&[history.into()], &device);
+            let encoder_ms = median(self.runs, || {
+                let _ = model.encoder.embeddings(&batch()).0.into_data();
+            });
+            let user_ms = median(self.runs, || {
+                let _ = model.read_user(&batch()).embeddings.into_data();
+            });
+            let user = model.read_user(&batch());
+            let n_user = user.embeddings.dims()[1];
+            let soft = if model.is_soft_prompt() { n_user } else { 0 };
+            let prompt_tokens = task.prompt.len() + soft;
+            let gflop = sizes.user(events)
+                + sizes.cross_attention(task.prompt.len(), n_user)
+                + sizes.language_model(prompt_tokens);
+            let whole = Cost {
+                events,
+                name: way(model).into(),
+                prompt_tokens,
+                gflop: gflop / 1e9,
+                encoder_ms,
+                perceiver_ms: (user_ms - encoder_ms).max(0.0),
+                prefill_ms: median(self.runs, || {
+                    let mut decoder = UserDecoder::new(model, Some(&user));
+                    let _ = decoder.push(&task.prompt).argmax(0).into_data();
+                }),
+                runs: self.runs,
+            };
+            let above = trunk.as_ref().map(|trunk| {
+                let share = (llm.n_layers - model.lowest_fused()) as f64 / llm.n_layers as f64;
+                let head = 2.0 * (llm.d_model * llm.vocab_size) as f64;
+                let blocks = sizes.language_model(prompt_tokens) - head;
+                let ms = median(self.runs, || first_token_above(model, &user, trunk, task));
+                Cost {
+                    name: format!("{}, shared trunk", whole.name),
+                    gflop: (gflop - blocks * (1.0 - share)) / 1e9,
+                    prefill_ms: ms,
+                    ..whole.clone()
+                }
+            });
+            [whole].into_iter().chain(above).collect()
+        }))
+    }
+
+    fn question(&self) -> Result<Vec<u32>, Error> {
+        let mut question = self.llm.tokenizer.encode_bare(QUESTION)?;
+        question.truncate(QUESTION_TOKENS);
+        Ok(question)
+    }
+
+    /// The costs at each length of history.
+    fn each(
+        &self,
+        name: &str,
+        monitor: &mut dyn Monitor,
+        mut measure: impl FnMut(usize, &[Event]) -> Vec<Cost>,
+    ) -> Vec<Cost> {
+        let longest = longest(self.prepared);
+        let mut costs = Vec::new();
+        monitor.begin(&format!("first token, {name}"), 0, self.lengths.len());
+        for (done, &events) in self.lengths.iter().enumerate() {
+            costs.extend(measure(events, &last(longest, events)));
+            monitor.step(done + 1, &[]);
+        }
+        monitor.end("measured");
+        costs
+    }
+}
+
+/// How a model is told of a person, as the table of costs names it.
+pub fn way(model: &UserLlm) -> &'static str {
+    match model.is_soft_prompt() {
+        true => "user embeddings, soft prompt",
+        false => "user embeddings, cross-attention",
+    }
 }
 
 /// The history of the person with the most events.

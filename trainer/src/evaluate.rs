@@ -56,7 +56,7 @@ pub struct Row {
     pub genre: Option<Figure>,
 }
 
-/// Where the contenders rank each person's true next item: what a paired test needs, and no more.
+/// How the contenders did with each person: what a paired test needs, and no more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ranks {
     /// Places of the test users in the dataset, ascending; ids are not kept.
@@ -70,8 +70,12 @@ pub struct Ranks {
 pub struct ContenderRanks {
     /// The contender's name.
     pub name: String,
-    /// The rank for each of the users, from 1; `None` where the item is not in the list.
+    /// The true next item's rank for each of the users, from 1; `None` where it is not in the list.
     pub ranks: Vec<Option<usize>>,
+    /// Whether the favourite genre was right, for each of the users; `None` for people without one.
+    /// Empty where the contender was not asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub genres: Vec<Option<bool>>,
 }
 
 impl Ranks {
@@ -81,6 +85,7 @@ impl Ranks {
         let ranks = |answered: &Answered| ContenderRanks {
             name: answered.name.clone(),
             ranks: questions.ranks(answered),
+            genres: questions.genre_hits(answered),
         };
         Self {
             users: prepared.test_users.clone(),
@@ -128,6 +133,14 @@ impl<'a> Questions<'a> {
                 lists.map(rank).collect()
             }
         }
+    }
+
+    /// Whether a contender's genres are right; `None` for people without a favourite, empty where it
+    /// was not asked.
+    fn genre_hits(&self, answered: &Answered) -> Vec<Option<bool>> {
+        let genres = answered.genres.iter().flatten().zip(&self.genres);
+        let hit = |(genre, truth): (&usize, &Option<usize>)| truth.map(|truth| *genre == truth);
+        genres.map(hit).collect()
     }
 
     fn excluded(&self, config: &RunConfig) -> Vec<Vec<usize>> {
@@ -186,14 +199,9 @@ pub fn score(prepared: &Prepared, answered: &Answered) -> Row {
     let figure = |metric: &dyn Fn(Option<usize>) -> f64| {
         Figure::of(&ranks.iter().map(|&rank| metric(rank)).collect::<Vec<_>>())
     };
-    let genre = answered.genres.as_ref().and_then(|genres| {
-        let hits = genres
-            .iter()
-            .zip(&questions.genres)
-            .filter_map(|(genre, truth)| truth.map(|truth| f64::from(*genre == truth)));
-        let hits: Vec<f64> = hits.collect();
-        (!hits.is_empty()).then(|| Figure::of(&hits))
-    });
+    let hits = questions.genre_hits(answered).into_iter().flatten();
+    let hits: Vec<f64> = hits.map(|is_right| f64::from(u8::from(is_right))).collect();
+    let genre = (!hits.is_empty()).then(|| Figure::of(&hits));
     Row {
         name: answered.name.clone(),
         recall_1: figure(&|rank| recall_at(rank, 1)),

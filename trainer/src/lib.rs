@@ -62,7 +62,7 @@ pub use lazy_adamw::SparseTable;
 pub use monitor::{Dashboard, Monitor, Silent, Terminal};
 pub use prepared::Prepared;
 pub use pretrain::pretrain;
-pub use prompts::Answers;
+pub use prompts::{AnswerTemplate, Answers};
 pub use run_folder::RunFolder;
 
 pub use tasks::{Task, Tasks};

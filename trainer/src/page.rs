@@ -3,15 +3,21 @@
 mod html;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::evaluate::Row;
 use crate::plots::Gates;
 use crate::report::Report;
+use crate::results::Results;
 use crate::run_folder::{gates, read_metrics};
 use crate::{Error, RunConfig, RunFolder, plots};
 
 /// The table by which a grid's folder is known.
 pub const GRID_TABLE: &str = "table.md";
+/// The folder of a grid with the folders of its runs.
+pub const GRID_CELLS: &str = "cells";
+/// The folder of each of them with its results.
+pub const CELL_RESULTS: &str = "results";
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -48,14 +54,32 @@ impl Page {
         Ok(())
     }
 
-    /// Add the table of a grid's folder, as `user-llm ablate` leaves it.
+    /// Add what a grid's folder holds, as `user-llm ablate` leaves it: its table, what its cells
+    /// reach with their intervals, and all of each run that is done, folded up.
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If there is no table, or a file of a run cannot be read.
     pub fn add_grid(&mut self, path: &Path) -> Result<(), Error> {
         let table = read(&path.join(GRID_TABLE))?;
         self.body += &html::from_markdown(&table);
+        let runs = done_cells(path, &table)?;
+        let protocol = runs.first().map(|(_, results)| results.protocol.clone());
+        let rows = runs.iter().filter_map(|(_, results)| {
+            let row = results.contenders.last()?.clone();
+            let name = format!("{}, seed {}", results.name, results.seed);
+            Some(Row { name, ..row })
+        });
+        let rows: Vec<Row> = rows.collect();
+        if let Some(protocol) = protocol {
+            self.figure("Next item, cell by cell", &plots::recall(&rows, &protocol));
+        }
+        for (run, results) in &runs {
+            let name = html::escaped(&format!("{}, seed {}", results.name, results.seed));
+            self.body += &format!("<details><summary>{name}</summary>\n");
+            self.add_run(run)?;
+            self.body += "</details>\n";
+        }
         Ok(())
     }
 
@@ -138,6 +162,32 @@ fn tuned_gates(path: &Path) -> Result<Vec<Gates>, Error> {
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
+}
+
+/// The runs of a grid's folder that have results, in the order of its table.
+fn done_cells(grid: &Path, table: &str) -> Result<Vec<(PathBuf, Results)>, Error> {
+    let cells = grid.join(GRID_CELLS);
+    let mut runs = Vec::new();
+    if !cells.exists() {
+        return Ok(runs);
+    }
+    for entry in fs::read_dir(&cells).map_err(Error::io("read", &cells))? {
+        let run = entry.map_err(Error::io("read", &cells))?.path();
+        let results = run.join(CELL_RESULTS);
+        if results.exists() {
+            runs.push((run, Results::read(&results)?));
+        }
+    }
+    let line = |results: &Results| {
+        let begin = format!("| {} ", results.name);
+        table.lines().position(|line| line.starts_with(&begin))
+    };
+    // A cell that the grid has no more comes last.
+    runs.sort_by_cached_key(|(_, results)| {
+        let line = line(results);
+        (line.is_none(), line, results.seed)
+    });
+    Ok(runs)
 }
 
 fn read(path: &Path) -> Result<String, Error> {

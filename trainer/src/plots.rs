@@ -376,7 +376,8 @@ mod tests {
             name: name.into(),
             prompt_tokens: events * 10,
             gflop: 1.0,
-            encode_ms: 0.5,
+            encoder_ms: 0.3,
+            perceiver_ms: 0.2,
             prefill_ms: 2.0,
             runs: 3,
         };

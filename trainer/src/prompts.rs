@@ -4,60 +4,124 @@ use datasets::{Catalogue, Event, NO_RATING};
 use llm::Tokenizer;
 use llm::ranking::TokenTrie;
 
-use crate::{Error, PromptConfig};
+use crate::{Error, PromptConfig, ReviewConfig};
 
 /// A closed set of answers: their texts, and the trie of their tokens.
 #[derive(Clone, Debug)]
 pub struct Answers {
     /// The texts, in the order of the trie's sequences.
     pub texts: Vec<String>,
-    /// Their tokens, each text after a space and closed by a line end.
+    /// Their tokens, each in the words of its template and closed by a line end.
     pub trie: TokenTrie,
 }
 
 impl Answers {
-    /// Tokenize the texts.
+    /// Tokenize the texts, each in the template's words.
     ///
     /// # Errors
     ///
     /// If two texts have the same tokens, or one has none.
-    pub fn new(texts: Vec<String>, tokenizer: &Tokenizer) -> Result<Self, Error> {
+    pub fn new(
+        texts: Vec<String>,
+        template: &AnswerTemplate,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, Error> {
         let sequences = texts
             .iter()
-            .map(|text| Ok(tokenizer.encode_bare(&format!(" {text}"))?))
+            .map(|text| Ok(tokenizer.encode_bare(&template.fill(text))?))
             .collect::<Result<Vec<_>, Error>>()?;
         Ok(Self {
             trie: TokenTrie::new(&sequences, line_end(tokenizer)?)?,
             texts,
         })
     }
+}
 
-    /// The catalogue's titles; the answer's index is the item's.
+/// An answer's words around what it says, such as ` I would watch {title} next.`
+///
+/// The space at its beginning belongs to it: the question ends where the answer begins, and most
+/// tokenizers have words with the space before them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerTemplate {
+    before: String,
+    after: String,
+}
+
+impl AnswerTemplate {
+    /// Read a template of the run file's `key`, in which `name` stands for what is said; without a
+    /// template, that alone is said.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new).
-    pub fn titles(catalogue: &Catalogue, tokenizer: &Tokenizer) -> Result<Self, Error> {
-        Self::new(catalogue.unique_titles(), tokenizer)
+    /// If the name is not there once, or the template has more than one line.
+    fn new(key: &'static str, template: Option<&str>, name: &str) -> Result<Self, Error> {
+        let alone = format!(" {name}");
+        let template = template.unwrap_or(&alone);
+        let parts: Vec<&str> = template.split(name).collect();
+        match parts[..] {
+            [before, after] if !template.contains('\n') => Ok(Self {
+                before: before.into(),
+                after: after.into(),
+            }),
+            _ => {
+                let expected = format!("one line with {name} in it once, such as \" {name}\"");
+                Err(Error::value(key, format!("{template:?}"), expected))
+            }
+        }
     }
 
-    /// The catalogue's genres; the answer's index is the genre's.
-    ///
-    /// # Errors
-    ///
-    /// As [`new`](Self::new).
-    pub fn genres(catalogue: &Catalogue, tokenizer: &Tokenizer) -> Result<Self, Error> {
-        Self::new(catalogue.genres.clone(), tokenizer)
+    /// The whole answer.
+    pub fn fill(&self, said: &str) -> String {
+        [&self.before, said, &self.after].concat()
+    }
+
+    /// What an answer says, without the words around it, as far as they are there.
+    pub fn said<'a>(&self, answer: &'a str) -> &'a str {
+        let (before, after) = (self.before.trim(), self.after.trim());
+        let said = answer.trim();
+        let said = said.strip_prefix(before).unwrap_or(said);
+        said.strip_suffix(after).unwrap_or(said).trim()
     }
 }
 
 impl PromptConfig {
+    /// How the next item is said.
+    ///
+    /// # Errors
+    ///
+    /// If the run file's template does not have `{title}` once.
+    pub fn next_item_template(&self) -> Result<AnswerTemplate, Error> {
+        let template = self.next_item_answer.as_deref();
+        AnswerTemplate::new("prompts.next_item_answer", template, "{title}")
+    }
+
+    /// How a favourite genre is said.
+    ///
+    /// # Errors
+    ///
+    /// If the run file's template does not have `{genre}` once.
+    pub fn favourite_genre_template(&self) -> Result<AnswerTemplate, Error> {
+        let template = self.favourite_genre_answer.as_deref();
+        AnswerTemplate::new("prompts.favourite_genre_answer", template, "{genre}")
+    }
+
     /// A history as text: the opening, then one line part per event, oldest first. Items that the
     /// catalogue lacks are left out.
     pub fn history_text(&self, catalogue: &Catalogue, events: &[Event]) -> String {
         let events = events.iter();
         let events = events.map(|event| event_text(&self.event, catalogue, event, ""));
         self.history.clone() + &events.collect::<String>()
+    }
+}
+
+impl ReviewConfig {
+    /// How a review is written.
+    ///
+    /// # Errors
+    ///
+    /// If the run file's template does not have `{review}` once.
+    pub fn template(&self) -> Result<AnswerTemplate, Error> {
+        AnswerTemplate::new("review.answer", self.answer.as_deref(), "{review}")
     }
 }
 
@@ -172,23 +236,30 @@ mod tests {
         assert_eq!(text, "Seen:\n{rating} of {genres} (War) 5\n");
     }
 
+    fn template(text: &str) -> Result<AnswerTemplate, Error> {
+        AnswerTemplate::new("prompts.next_item_answer", Some(text), "{title}")
+    }
+
     #[test]
-    fn answers_stand_after_a_space_and_end_with_the_line() {
+    fn answers_stand_in_their_template_and_end_with_the_line() {
         let tokenizer = toy::tokenizer();
-        let answers = Answers::new(vec!["ab".into(), "a".into()], &tokenizer).unwrap();
-        let tokens: Vec<u32> = answers
-            .trie
-            .path_of(0)
-            .into_iter()
-            .map(|node| answers.trie.node(node).token)
-            .collect();
-        assert_eq!(tokens, tokenizer.encode_bare(" ab\n").unwrap());
-        assert_eq!(answers.texts, ["ab", "a"]);
+        for (text, expected) in [
+            (" {title}", " ab\n"),
+            (" I'd see {title}!", " I'd see ab!\n"),
+        ] {
+            let texts = vec!["ab".into(), "a".into()];
+            let answers = Answers::new(texts, &template(text).unwrap(), &tokenizer).unwrap();
+            let path = answers.trie.path_of(0).into_iter();
+            let tokens: Vec<u32> = path.map(|node| answers.trie.node(node).token).collect();
+            assert_eq!(tokens, tokenizer.encode_bare(expected).unwrap());
+            assert_eq!(answers.texts, ["ab", "a"]);
+        }
     }
 
     #[test]
     fn equal_answers_are_refused() {
-        let answers = Answers::new(vec!["a".into(), "b".into(), "a".into()], &toy::tokenizer());
+        let texts = vec!["a".into(), "b".into(), "a".into()];
+        let answers = Answers::new(texts, &template(" {title}").unwrap(), &toy::tokenizer());
         let message = answers.unwrap_err().to_string();
         assert!(
             message.contains("sequences 0 and 2 have the same tokens"),
@@ -197,11 +268,20 @@ mod tests {
     }
 
     #[test]
-    fn titles_and_genres_are_answers_in_the_catalogue_s_order() {
-        let catalogue = toy::dataset().catalogue;
-        let titles = Answers::titles(&catalogue, &toy::tokenizer()).unwrap();
-        assert_eq!((titles.texts.len(), titles.texts[3].as_str()), (19, "D3"));
-        let genres = Answers::genres(&catalogue, &toy::tokenizer()).unwrap();
-        assert_eq!(genres.texts, ["Crime", "Drama", "Noir", "War"]);
+    fn a_template_says_its_text_once_on_one_line() {
+        for wrong in ["", " {name}", " {title} or {title}", " {title}\nthen"] {
+            let message = template(wrong).unwrap_err().to_string();
+            assert!(message.contains("prompts.next_item_answer"), "{message}");
+            assert!(message.contains("{title} in it once"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_an_answer_says_stands_between_the_words_of_its_template() {
+        let template = template(" I'd see {title}!").unwrap();
+        assert_eq!(template.said(&template.fill("Up")), "Up");
+        // What was cut short, or put otherwise.
+        assert_eq!(template.said("I'd see Up"), "Up");
+        assert_eq!(template.said(" Up\n"), "Up");
     }
 }

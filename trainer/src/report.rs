@@ -3,7 +3,7 @@
 use datasets::{Event, NO_RATING};
 use serde::{Deserialize, Serialize};
 
-use crate::efficiency::Cost;
+use crate::efficiency::{self, Cost};
 use crate::evaluate::{Answered, Row};
 use crate::metrics::Figure;
 use crate::plain_text::PlainTextRow;
@@ -156,13 +156,14 @@ fn with_last(
 
 /// The table of costs, each against the text prompt of the same history.
 pub fn costs(costs: &[Cost]) -> String {
+    let mut by_length: Vec<&Cost> = costs.iter().collect();
+    by_length.sort_by_key(|cost| cost.events);
     let text = |events: usize| {
-        costs
-            .iter()
-            .find(|cost| cost.events == events && cost.name == "text prompt")
+        let mut of_text = costs.iter().filter(|cost| cost.name == efficiency::TEXT);
+        of_text.find(|cost| cost.events == events)
     };
-    let cells: Vec<Vec<String>> = costs
-        .iter()
+    let cells: Vec<Vec<String>> = by_length
+        .into_iter()
         .map(|cost| {
             let ratio = |of: &dyn Fn(&Cost) -> f64| {
                 text(cost.events)
@@ -175,7 +176,8 @@ pub fn costs(costs: &[Cost]) -> String {
                 ratio(&|cost| cost.prompt_tokens as f64),
                 format!("{:.2}", cost.gflop),
                 ratio(&|cost| cost.gflop),
-                format!("{:.1}", cost.encode_ms),
+                format!("{:.1}", cost.encoder_ms),
+                format!("{:.1}", cost.perceiver_ms),
                 format!("{:.1}", cost.first_token_ms()),
                 ratio(&Cost::first_token_ms),
             ]
@@ -189,14 +191,15 @@ pub fn costs(costs: &[Cost]) -> String {
         "GFLOP",
         "fewer",
         "encoder ms",
+        "Perceiver ms",
         "first token ms",
         "faster",
     ];
     let runs = costs.first().map_or(0, |cost| cost.runs);
     format!(
         "{}\nGFLOP by formula, forward only, encoder and cross-attention counted; milliseconds are \
-         medians of {runs} runs, encoder and Perceiver included in the first token; prompt tokens \
-         count a soft prompt's positions\n",
+         medians of {runs} runs, encoder, Perceiver and projector included in the first token; prompt \
+         tokens count a soft prompt's positions\n",
         table(&header, &cells)
     )
 }
@@ -323,27 +326,37 @@ protocol
 
     #[test]
     fn costs_are_set_against_the_text_prompt_of_the_same_history() {
-        let cost = |name: &str, prompt_tokens, gflop, encode_ms, prefill_ms| Cost {
+        let cost = |name: &str,
+                    prompt_tokens,
+                    gflop,
+                    [encoder_ms, perceiver_ms, prefill_ms]: [f64; 3]| Cost {
             events: 50,
             name: name.into(),
             prompt_tokens,
             gflop,
-            encode_ms,
+            encoder_ms,
+            perceiver_ms,
             prefill_ms,
             runs: 3,
         };
+        let longer = Cost {
+            events: 100,
+            ..cost("text prompt", 1600, 400.0, [0.0, 0.0, 2500.0])
+        };
         let text = costs(&[
-            cost("text prompt", 800, 200.0, 0.0, 1000.0),
-            cost("user embeddings", 32, 10.0, 5.0, 45.0),
+            cost("text prompt", 800, 200.0, [0.0, 0.0, 1000.0]),
+            longer,
+            cost("user embeddings", 32, 10.0, [3.0, 2.0, 45.0]),
         ]);
         let lines: Vec<&str> = text.lines().collect();
         let expected = [
-            "| events | history as      | prompt tokens | fewer | GFLOP  | fewer | encoder ms | first token ms | faster |",
-            "| ------ | --------------- | ------------- | ----- | ------ | ----- | ---------- | -------------- | ------ |",
-            "| 50     | text prompt     | 800           | 1.0×  | 200.00 | 1.0×  | 0.0        | 1000.0         | 1.0×   |",
-            "| 50     | user embeddings | 32            | 25.0× | 10.00  | 20.0× | 5.0        | 50.0           | 20.0×  |",
+            "| events | history as      | prompt tokens | fewer | GFLOP  | fewer | encoder ms | Perceiver ms | first token ms | faster |",
+            "| ------ | --------------- | ------------- | ----- | ------ | ----- | ---------- | ------------ | -------------- | ------ |",
+            "| 50     | text prompt     | 800           | 1.0×  | 200.00 | 1.0×  | 0.0        | 0.0          | 1000.0         | 1.0×   |",
+            "| 50     | user embeddings | 32            | 25.0× | 10.00  | 20.0× | 3.0        | 2.0          | 50.0           | 20.0×  |",
+            "| 100    | text prompt     | 1600          | 1.0×  | 400.00 | 1.0×  | 0.0        | 0.0          | 2500.0         | 1.0×   |",
         ];
-        assert_eq!(lines[..4], expected);
+        assert_eq!(lines[..5], expected);
         assert!(text.contains("medians of 3 runs"));
     }
 

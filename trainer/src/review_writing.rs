@@ -10,7 +10,7 @@ use llm_fusion::{UserDecoder, UserLlm};
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Figure, Rouge};
-use crate::prompts::{event_text, fill, line_end, rating_text};
+use crate::prompts::{AnswerTemplate, event_text, fill, line_end, rating_text};
 use crate::tasks::Tasks;
 use crate::{Error, Monitor, Prepared, ReviewConfig, ReviewTarget, RunConfig};
 
@@ -18,6 +18,7 @@ use crate::{Error, Monitor, Prepared, ReviewConfig, ReviewTarget, RunConfig};
 #[derive(Debug)]
 pub struct ReviewWriting {
     config: ReviewConfig,
+    template: AnswerTemplate,
     texts: ReviewTexts,
     tokenizer: Tokenizer,
     /// Ends a review: the line's end.
@@ -44,6 +45,7 @@ impl ReviewWriting {
         }
         Ok(Self {
             config: config.clone(),
+            template: config.template()?,
             texts,
             end: line_end(tokenizer)?,
             tokenizer: tokenizer.clone(),
@@ -68,7 +70,8 @@ impl ReviewWriting {
         Ok((!words.is_empty()).then(|| words.join(" ")))
     }
 
-    /// The prompt for a review of an event's item, behind the person's history before it if the run
+    /// The prompt for a review of an event's item, its title cut where `prompts.max_tokens` asks for
+    /// that, behind the person's history before it if the run
     /// wants it as text; `first` is the position of the history's first event.
     ///
     /// # Errors
@@ -85,8 +88,11 @@ impl ReviewWriting {
         let catalogue = &prepared.dataset.catalogue;
         let title = catalogue.items[event.item as usize].title.as_str();
         let rating = rating_text(event.rating);
-        let values = [("{title}", title), ("{rating}", &rating)];
-        tasks.prompt_of(&fill(&self.config.prompt, &values), |prompts| {
+        let question = tasks.within_budget("review.prompt", title, |title| {
+            let values = [("{title}", title), ("{rating}", &rating)];
+            fill(&self.config.prompt, &values)
+        })?;
+        tasks.prompt_of(&question, |prompts| {
             let template = self.config.event.as_ref().unwrap_or(&prompts.event);
             let skipped = history.len().saturating_sub(prompts.text_events);
             let mut text = prompts.history.clone();
@@ -104,7 +110,7 @@ impl ReviewWriting {
 
     /// The tokens of a review, with the one that ends it, as far as they are taught.
     pub(crate) fn answer(&self, text: &str) -> Vec<u32> {
-        let tokens = self.tokenizer.encode_bare(&format!(" {text}"));
+        let tokens = self.tokenizer.encode_bare(&self.template.fill(text));
         let mut tokens = tokens.unwrap_or_default();
         tokens.truncate(self.config.max_tokens);
         tokens.push(self.end);
@@ -117,7 +123,8 @@ impl ReviewWriting {
         stop.push(self.end);
         let generation = GenerationConfig::new(self.config.max_tokens).with_stop(stop);
         let tokens = generate(decoder, prompt, &generation, |_| ControlFlow::Continue(()));
-        Ok(self.tokenizer.decode(&tokens)?.trim().to_string())
+        let answer = self.tokenizer.decode(&tokens)?;
+        Ok(self.template.said(&answer).to_string())
     }
 }
 

@@ -8,7 +8,7 @@ use datasets::{Catalogue, Event, EventSlice};
 use llm::generate::{GenerationConfig, generate};
 use llm::{LanguageModel, Tokenizer};
 
-use crate::prompts::{Answers, line_end};
+use crate::prompts::{AnswerTemplate, Answers, line_end};
 use crate::review_writing::ReviewWriting;
 use crate::{Error, Prepared, PromptConfig, RunConfig, SummaryConfig};
 
@@ -45,7 +45,8 @@ impl Tasks {
     ///
     /// # Errors
     ///
-    /// If titles or genres make no trie, or the run is about the encoder alone.
+    /// If titles or genres make no trie, a question has more tokens than `prompts.max_tokens`, or the
+    /// run is about the encoder alone.
     pub fn new(
         prepared: &Prepared,
         config: &RunConfig,
@@ -53,21 +54,33 @@ impl Tasks {
     ) -> Result<Self, Error> {
         let catalogue = &prepared.dataset.catalogue;
         let prompts = config.language()?.prompts;
-        let task = |question: &str, answers: Answers| -> Result<Task, Error> {
+        let task = |key, question: &str, texts, template: AnswerTemplate| {
+            let prompt = tokenizer.encode(question)?;
+            let question = tokenizer.encode_bare(question)?;
+            if let Some(most) = prompts.max_tokens.filter(|&most| question.len() > most) {
+                return Err(too_long(key, question.len(), most));
+            }
             Ok(Task {
-                prompt: tokenizer.encode(question)?,
-                question: tokenizer.encode_bare(question)?,
-                answers,
+                prompt,
+                question,
+                answers: Answers::new(texts, &template, tokenizer)?,
             })
         };
         Ok(Self {
-            next_item: task(&prompts.next_item, Answers::titles(catalogue, tokenizer)?)?,
+            next_item: task(
+                "prompts.next_item",
+                &prompts.next_item,
+                catalogue.unique_titles(),
+                prompts.next_item_template()?,
+            )?,
             favourite_genre: match catalogue.genres.is_empty() {
                 true => None,
-                false => {
-                    let genres = Answers::genres(catalogue, tokenizer)?;
-                    Some(task(&prompts.favourite_genre, genres)?)
-                }
+                false => Some(task(
+                    "prompts.favourite_genre",
+                    &prompts.favourite_genre,
+                    catalogue.genres.clone(),
+                    prompts.favourite_genre_template()?,
+                )?),
             },
             reviews: None,
             prompts: prompts.clone(),
@@ -106,6 +119,33 @@ impl Tasks {
             false => self.after_history(prepared, history, &task.question),
         };
         histories.iter().map(prompt).collect()
+    }
+
+    /// A question about `name`, of as many of whose words as `prompts.max_tokens` leaves room for.
+    ///
+    /// # Errors
+    ///
+    /// If it does not even without the name.
+    pub(crate) fn within_budget(
+        &self,
+        key: &'static str,
+        name: &str,
+        question: impl Fn(&str) -> String,
+    ) -> Result<String, Error> {
+        let Some(most) = self.prompts.max_tokens else {
+            return Ok(question(name));
+        };
+        let words: Vec<&str> = name.split(' ').collect();
+        let mut kept = words.len();
+        loop {
+            let question = question(&words[..kept].join(" "));
+            let tokens = self.tokenizer.encode_bare(&question)?.len();
+            match kept {
+                _ if tokens <= most => return Ok(question),
+                0 => return Err(too_long(key, tokens, most)),
+                _ => kept -= 1,
+            }
+        }
     }
 
     /// The prompt of a question of its own, behind what is told of the person if the run wants that.
@@ -179,8 +219,14 @@ impl Tasks {
     }
 }
 
+fn too_long(key: &'static str, tokens: usize, most: usize) -> Error {
+    let expected = format!("at most {most}, as `prompts.max_tokens` says");
+    Error::value(key, format!("a question of {tokens} tokens"), expected)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::toy;
 
     #[test]
@@ -211,5 +257,30 @@ mod tests {
         // "Seen:", a line an event, the question.
         let lines = |text: &str| text.trim_end_matches(plain[0].as_str()).lines().count();
         assert_eq!((lines(&told[0]), lines(&told[1])), (3, 2), "{told:?}");
+    }
+
+    #[test]
+    fn a_question_names_as_much_of_an_item_as_the_budget_has_room_for() {
+        let asked = |most: Option<usize>, title: &str| {
+            let config = toy::config(&[]);
+            let mut tasks = toy::tasks(&toy::prepared(&config), &config);
+            tasks.prompts.max_tokens = most;
+            tasks.within_budget("review.prompt", title, |title| format!("On {title}:"))
+        };
+        let tokens = |text: &str| toy::tokenizer().encode_bare(text).unwrap().len();
+        let title = "A long name of a thing";
+        assert_eq!(asked(None, title).unwrap(), "On A long name of a thing:");
+        let most = tokens("On A long name:");
+        assert_eq!(asked(Some(most), title).unwrap(), "On A long name:");
+        let most = tokens("On :");
+        assert_eq!(asked(Some(most), title).unwrap(), "On :");
+        let message = asked(Some(most - 1), title).unwrap_err().to_string();
+        assert!(message.contains("review.prompt"), "{message}");
+        let config = toy::config(&["prompts.max_tokens=1"]);
+        let prepared = toy::prepared(&config);
+        let message = Tasks::new(&prepared, &config, &toy::tokenizer());
+        let message = message.unwrap_err().to_string();
+        assert!(message.contains("prompts.next_item"), "{message}");
+        assert!(message.contains("at most 1"), "{message}");
     }
 }

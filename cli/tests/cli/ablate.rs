@@ -87,15 +87,38 @@ fn a_grid_pretrains_once_and_goes_past_a_cell_that_fails() {
         "{table}"
     );
     assert!(rows[0]["against_first"].is_null(), "{table}");
+    let genre = &rows[1]["genre_against_first"];
+    assert!(
+        (0.0..=1.0).contains(&genre["p"].as_f64().unwrap()),
+        "{table}"
+    );
+    let perplexities = [0, 1].map(|row| rows[row]["perplexity"]["mean"].as_f64());
+    assert!(perplexities[0].is_some(), "{table}");
+    assert_eq!(perplexities[0], perplexities[1], "both are frozen");
     assert_eq!(rows[2]["problems"].as_array().unwrap().len(), 2);
     let csv = fs::read_to_string(place.path("ablations/g/table.csv")).unwrap();
     let mut csv = csv::Reader::from_reader(csv.as_bytes());
+    let columns = csv.headers().unwrap().clone();
+    assert!(columns.iter().any(|name| name == "genre_p"), "{columns:?}");
     assert_eq!(csv.records().map(Result::unwrap).count(), 3);
     let markdown = fs::read_to_string(place.path("ablations/g/table.md")).unwrap();
     assert!(
         markdown.contains("leave-one-out") && markdown.contains("±"),
         "{markdown}"
     );
+
+    place.run(&["report", "ablations/g"]).ok();
+    let page = fs::read_to_string(place.path("report.html")).unwrap();
+    let at = |part: &str| {
+        page.find(part)
+            .unwrap_or_else(|| panic!("{part} is missing"))
+    };
+    let order = [
+        "<h3>Next item, cell by cell</h3>",
+        "<summary>cross, seed 1<",
+        "<summary>soft, seed 2<",
+    ];
+    assert!(order.map(at).is_sorted(), "{:?}", order.map(at));
 
     // Once more: what failed is tried again, what is done is not.
     let again = place.ablate(&[]);

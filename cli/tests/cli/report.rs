@@ -70,6 +70,7 @@ fn runs_and_grids_become_one_file_that_shows_people_only_when_asked() {
         "encoder ",
         "Perceiver",
         "cross-attention, next token",
+        "10 of ",
         "GFLOP/s",
         "5 events",
     ] {

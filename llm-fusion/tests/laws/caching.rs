@@ -56,6 +56,21 @@ fn a_decoder_gives_token_by_token_what_a_whole_pass_gives() {
 }
 
 #[test]
+fn a_prompt_that_is_read_in_parts_is_a_prompt_that_is_read_at_once() {
+    let device = Device::flex();
+    let n = llm::PREFILL_PART as u32 + 31;
+    let text: Vec<u32> = (0..n).map(|n| n * 7 % 23).collect();
+    for tiny in Tiny::all() {
+        let model = tiny.open(&device);
+        let user = model.read_user(&histories(&[&[2, 3, 4]], 3, &device));
+        let whole = model.forward(tokens(&[&text], &device), None, Some(&user));
+        let last = whole.slice([0..1, text.len() - 1..text.len()]);
+        let logits = UserDecoder::new(&model, Some(&user)).push(&text);
+        assert!(distance(logits, last.flatten(0, 2)) < 1e-4, "{tiny:?}");
+    }
+}
+
+#[test]
 #[should_panic(expected = "one user without padding at a time")]
 fn a_decoder_takes_one_user() {
     let device = Device::flex();

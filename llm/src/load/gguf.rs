@@ -17,12 +17,23 @@ use super::{
     weights::{self, FileTensor},
 };
 use crate::{
-    ChatTemplate, Error, LanguageModelConfig, Tokenizer,
+    ChatTemplate, Error, LanguageModelConfig, RopeScaling, RotaryEmbedding, Tokenizer,
     tokenizer::{BytePairParts, PreTokenizer, TokenKind},
 };
 
 /// Architectures whose arithmetic is this crate's.
 const ARCHITECTURES: &[&str] = &["llama", "qwen2", "qwen3", "smollm3"];
+
+/// What each rotary frequency is divided by.
+const ROPE_DIVISORS: &str = "rope_freqs.weight";
+
+/// The scaling of Llama 3.1 to 3.3, which differ in the factor.
+const LLAMA_3: RopeScaling = RopeScaling {
+    factor: 1.0,
+    low_freq_factor: 1.0,
+    high_freq_factor: 4.0,
+    original_context_length: 8192,
+};
 
 /// Blocks of SmolLM3 without positions: every fourth, which its files do not say.
 const SMOLLM3_NOPE_INTERVAL: usize = 4;
@@ -143,6 +154,7 @@ impl<'a> Gguf<'a> {
                 Some(_) => self.number(&rope_theta)?,
                 None => 10_000.0,
             },
+            rope_scaling: None,
             norm_epsilon: self.number(&key("attention.layer_norm_rms_epsilon"))?,
             tied_head: !self.content.tensor_infos.contains_key("output.weight"),
             qkv_bias: architecture == "qwen2",
@@ -157,7 +169,41 @@ impl<'a> Gguf<'a> {
             },
         };
         check_sizes(self.path, &config)?;
-        Ok(config)
+        let rope_scaling = self.rope_scaling(&config)?;
+        Ok(LanguageModelConfig {
+            rope_scaling,
+            ..config
+        })
+    }
+
+    /// Llama 3's scaling of rotary positions. The file has what it makes of every frequency, and not
+    /// its figures: those are Llama 3's own if they make the same.
+    fn rope_scaling(&self, config: &LanguageModelConfig) -> Result<Option<RopeScaling>, Error> {
+        let Some(info) = self.content.tensor_infos.get(ROPE_DIVISORS) else {
+            return Ok(None);
+        };
+        let start = self.content.tensor_data_offset;
+        let found = read(&self.file, info, start).map_err(|source| Error::Malformed {
+            path: self.path.into(),
+            format: "GGUF",
+            source: source.into(),
+        })?;
+        let factor = found.iter().copied().fold(1.0, f32::max);
+        let scaling = RopeScaling {
+            factor: f64::from(factor),
+            ..LLAMA_3
+        };
+        let rope = RotaryEmbedding {
+            theta: config.rope_theta,
+            d_head: config.d_head,
+            scaling: None,
+        };
+        let expected = rope.unscaled().map(|frequency| scaling.divisor(frequency));
+        let is_near = |(a, b): (f64, &f32)| (a / f64::from(*b) - 1.0).abs() < 1e-3;
+        let is_llama_3 = found.len() == config.d_head / 2 && expected.zip(&found).all(is_near);
+        let supported = "what Llama 3's scaling makes of the rotary frequencies, or nothing";
+        only(self.path, ROPE_DIVISORS, "other", supported, is_llama_3)?;
+        Ok(Some(scaling))
     }
 
     fn refuse_what_we_lack(&self, architecture: &str, d_head: usize) -> Result<(), Error> {
@@ -168,15 +214,6 @@ impl<'a> Gguf<'a> {
             let found = self.string(&scaling)?;
             only(self.path, &scaling, found, "none", found == "none")?;
         }
-        let has_factors = self.content.tensor_infos.contains_key("rope_freqs.weight");
-        only(
-            self.path,
-            "rope_freqs.weight",
-            "set",
-            "no scaling of rotary positions",
-            !has_factors,
-        )?;
-
         let rotated = key("rope.dimension_count");
         if self.optional(&rotated).is_some() {
             let found = self.size(&rotated)?;
@@ -299,6 +336,7 @@ impl<'a> Gguf<'a> {
 
         let infos = self.content.tensor_infos.iter();
         infos
+            .filter(|(name, _)| *name != ROPE_DIVISORS)
             .map(|(name, info)| self.tensor(name, info, rotated_heads(name)))
             .collect()
     }
@@ -335,14 +373,7 @@ impl<'a> Gguf<'a> {
             shape,
             None,
             move || {
-                let mut file = file
-                    .lock()
-                    .map_err(|_| invalid("another reader panicked"))?;
-                let values = info
-                    .read(&mut *file, start, &candle_core::Device::Cpu)
-                    .and_then(|quantized| quantized.dequantize(&candle_core::Device::Cpu))
-                    .and_then(|tensor| tensor.flatten_all()?.to_vec1::<f32>())
-                    .map_err(invalid)?;
+                let values = read(&file, &info, start).map_err(invalid)?;
                 let values = match rotated_heads {
                     Some(n_heads) => {
                         to_halves(&values, n_heads, dims[0], n_values / dims[0].max(1)).ok_or_else(
@@ -421,6 +452,16 @@ impl<'a> Gguf<'a> {
             found: format!("{:?}", found.value_type()),
         }
     }
+}
+
+/// The values of a tensor, dequantised.
+fn read(file: &Mutex<File>, info: &TensorInfo, start: u64) -> candle_core::Result<Vec<f32>> {
+    let cpu = candle_core::Device::Cpu;
+    let mut file = file
+        .lock()
+        .map_err(|_| candle_core::Error::Msg("another reader panicked".into()))?;
+    let values = info.read(&mut *file, start, &cpu)?.dequantize(&cpu)?;
+    values.flatten_all()?.to_vec1()
 }
 
 fn invalid(reason: impl ToString) -> PackError {

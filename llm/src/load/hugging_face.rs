@@ -12,7 +12,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{LoadedModel, check_sizes, check_vocabulary, every, only, weights};
-use crate::{ChatTemplate, Error, LanguageModelConfig, Tokenizer};
+use crate::{ChatTemplate, Error, LanguageModelConfig, RopeScaling, Tokenizer};
 
 /// Model types whose arithmetic is this crate's.
 const MODEL_TYPES: &[&str] = &["llama", "mistral", "qwen2", "qwen3", "smollm3"];
@@ -115,9 +115,9 @@ struct ConfigFile {
     intermediate_size: Option<usize>,
     rms_norm_eps: Option<f64>,
     rope_theta: Option<f64>,
-    rope_scaling: Option<RopeScaling>,
+    rope_scaling: Option<RopeParameters>,
     /// Where transformers 5 keeps both of the above.
-    rope_parameters: Option<RopeScaling>,
+    rope_parameters: Option<RopeParameters>,
     #[serde(default)]
     tie_word_embeddings: bool,
     #[serde(default)]
@@ -139,11 +139,40 @@ struct ConfigFile {
 }
 
 #[derive(Debug, Deserialize)]
-struct RopeScaling {
+struct RopeParameters {
     #[serde(alias = "type")]
     rope_type: Option<String>,
     rope_theta: Option<f64>,
     partial_rotary_factor: Option<f64>,
+    factor: Option<f64>,
+    low_freq_factor: Option<f64>,
+    high_freq_factor: Option<f64>,
+    original_max_position_embeddings: Option<usize>,
+}
+
+impl RopeParameters {
+    /// The scaling, where there is one.
+    fn scaling(&self, path: &Path, section: &str) -> Result<Option<RopeScaling>, Error> {
+        match self.rope_type.as_deref().unwrap_or("default") {
+            "default" => return Ok(None),
+            "llama3" => (),
+            other => only(path, section, other, "default, llama3, null", false)?,
+        }
+        let missing = |key: &str| Error::MissingKey {
+            path: path.into(),
+            key: format!("{section}.{key}"),
+        };
+        let number = |key: &str, value: Option<f64>| value.ok_or_else(|| missing(key));
+        let original = "original_max_position_embeddings";
+        Ok(Some(RopeScaling {
+            factor: number("factor", self.factor)?,
+            low_freq_factor: number("low_freq_factor", self.low_freq_factor)?,
+            high_freq_factor: number("high_freq_factor", self.high_freq_factor)?,
+            original_context_length: self
+                .original_max_position_embeddings
+                .ok_or_else(|| missing(original))?,
+        }))
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -208,6 +237,7 @@ impl ConfigFile {
             d_head: self.head_dim.unwrap_or(d_model / n_heads.max(1)),
             d_ff: size("intermediate_size", self.intermediate_size)?,
             rope_theta: self.rope_theta.or(rope).unwrap_or(10_000.0),
+            rope_scaling: self.rope_scaling(path)?,
             norm_epsilon: self.rms_norm_eps.unwrap_or(1e-6),
             tied_head: self.tie_word_embeddings,
             qkv_bias: model_type == "qwen2",
@@ -220,6 +250,21 @@ impl ConfigFile {
         };
         check_sizes(path, &config)?;
         Ok(config)
+    }
+
+    /// From wherever the file has it.
+    fn rope_scaling(&self, path: &Path) -> Result<Option<RopeScaling>, Error> {
+        let places = [
+            ("rope_parameters", &self.rope_parameters),
+            ("rope_scaling", &self.rope_scaling),
+        ];
+        for (section, parameters) in places {
+            let scaling = parameters.as_ref().map(|it| it.scaling(path, section));
+            if let Some(scaling) = scaling.transpose()?.flatten() {
+                return Ok(Some(scaling));
+            }
+        }
+        Ok(None)
     }
 
     /// Blocks without positions, by SmolLM3's list, else by its interval.
@@ -244,8 +289,6 @@ impl ConfigFile {
             ("rope_parameters", &self.rope_parameters),
         ] {
             let Some(scaling) = scaling else { continue };
-            let kind = scaling.rope_type.as_deref().unwrap_or("default");
-            only(path, key, kind, "default, null", kind == "default")?;
             let part = scaling.partial_rotary_factor.unwrap_or(1.0);
             only(
                 path,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
-use crate::{Error, LanguageModel, LanguageModelConfig, Tokenizer};
+use crate::{Error, LanguageModel, LanguageModelConfig, RopeScaling, Tokenizer};
 
 #[cfg(feature = "gguf")]
 mod gguf;
@@ -167,6 +167,20 @@ fn check_sizes(path: &Path, config: &LanguageModelConfig) -> Result<(), Error> {
     ] {
         if !(value > 0.0 && value.is_finite()) {
             return bad(key, "a positive number", value.to_string());
+        }
+    }
+    if let Some(scaling) = config.rope_scaling {
+        let RopeScaling {
+            factor,
+            low_freq_factor: low,
+            high_freq_factor: high,
+            original_context_length: length,
+        } = scaling;
+        let is_sound = factor >= 1.0 && factor.is_finite() && low > 0.0 && high > low && length > 0;
+        if !is_sound {
+            let expected = "a factor of at least 1, frequency factors above 0, the low one below the \
+                            high one, and a context length";
+            return bad("rotary scaling", expected, format!("{scaling:?}"));
         }
     }
     Ok(())

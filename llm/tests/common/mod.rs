@@ -13,8 +13,9 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 /// The tiny models, by the names of their folders.
-pub(crate) const TINY: [&str; 5] = [
+pub(crate) const TINY: [&str; 6] = [
     "tiny-llama",
+    "tiny-llama3",
     "tiny-mistral",
     "tiny-qwen2",
     "tiny-qwen3",

@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Cell;
-use crate::evaluate::{RANKS, Ranks, Row};
+use crate::evaluate::{ContenderRanks, RANKS, Ranks, Row};
 use crate::metrics::{Paired, recall_at};
 use crate::results::{Results, Spread, spread_cell};
-use crate::{Error, report};
+use crate::{EncoderInit, Error, report};
 
 /// Length of the lists whose hits are compared.
 const K: usize = 10;
@@ -56,22 +56,32 @@ impl CellResults {
         self.results.contenders.last()
     }
 
-    fn seconds(&self) -> f64 {
-        let stages = [self.results.pretraining, self.results.tuning];
-        stages
-            .into_iter()
-            .flatten()
-            .map(|stage| stage.seconds)
-            .sum()
+    fn seconds(&self, reads_pretrained: bool) -> f64 {
+        let pretraining = self.results.pretraining.filter(|_| reads_pretrained);
+        let stages = [pretraining, self.results.tuning].into_iter().flatten();
+        stages.map(|stage| stage.seconds).sum()
     }
 
-    /// Whether the next item of each of the people is among the first, with their places.
-    fn hits(&self) -> impl Iterator<Item = (usize, bool)> {
-        let ranks = self.ranks.contenders.last();
-        let ranks = ranks.map_or(&[][..], |contender| &contender.ranks);
-        let hit = |(user, rank): (&usize, &Option<usize>)| (*user, recall_at(*rank, K) > 0.0);
-        self.ranks.users.iter().zip(ranks).map(hit)
+    /// Which of the people the contender answered rightly, as `hits` finds them among its answers.
+    fn hits(&self, hits: Hits) -> impl Iterator<Item = (usize, Option<bool>)> {
+        let hits = self.ranks.contenders.last().map(hits);
+        let hits = hits.unwrap_or_default();
+        self.ranks.users.iter().copied().zip(hits)
     }
+}
+
+/// Whether each of a contender's answers is right; `None` where there was no question.
+type Hits = fn(&ContenderRanks) -> Vec<Option<bool>>;
+
+/// The next item is among the first.
+fn next_item(contender: &ContenderRanks) -> Vec<Option<bool>> {
+    let ranks = contender.ranks.iter();
+    ranks.map(|&rank| Some(recall_at(rank, K) > 0.0)).collect()
+}
+
+/// The favourite genre is right.
+fn favourite_genre(contender: &ContenderRanks) -> Vec<Option<bool>> {
+    contender.genres.clone()
 }
 
 /// The table of a grid: a row per label, over its seeds.
@@ -104,11 +114,18 @@ pub struct SummaryRow {
     pub ndcg_10: Option<Spread>,
     /// Accuracy on the favourite genre.
     pub genre: Option<Spread>,
-    /// Seconds of pretraining and tuning; a shared encoder's count in every cell.
+    /// ROUGE-Lsum of its reviews, where it writes any.
+    pub rouge_lsum: Option<Spread>,
+    /// The language model's perplexity on plain text after tuning.
+    pub perplexity: Option<Spread>,
+    /// Seconds of tuning, and of pretraining where the pretrained encoder is read; a shared encoder's
+    /// count in every cell.
     pub seconds: Option<Spread>,
     /// Recall@10 against the first row's, on the same people and seeds; `None` where there are none,
     /// or they were asked otherwise.
     pub against_first: Option<Paired>,
+    /// Accuracy on the favourite genre against the first row's, likewise.
+    pub genre_against_first: Option<Paired>,
     /// What became of the seeds that are not done.
     pub problems: Vec<String>,
 }
@@ -132,7 +149,17 @@ impl Summary {
 
     /// For people.
     pub fn to_markdown(&self) -> String {
-        let has_genre = self.rows.iter().any(|row| row.genre.is_some());
+        let optional: [Column; 3] = [
+            ("favourite genre", |row| row.genre),
+            ("ROUGE-Lsum", |row| row.rouge_lsum),
+            ("perplexity", |row| row.perplexity),
+        ];
+        let is_there = |column: &Column| self.rows.iter().any(|row| column.1(row).is_some());
+        let optional: Vec<Column> = optional.into_iter().filter(is_there).collect();
+        let has_genre = self
+            .rows
+            .iter()
+            .any(|row| row.genre_against_first.is_some());
         let mut header = vec![
             "cell",
             "seeds",
@@ -141,42 +168,34 @@ impl Summary {
             "Recall@10",
             "NDCG@10",
         ];
+        header.extend(optional.iter().map(|(name, _)| name));
+        header.extend(["Recall@10 − first", "p"]);
         if has_genre {
-            header.push("favourite genre");
+            header.extend(["genre − first", "p"]);
         }
-        header.extend(["Recall@10 − first", "p", "seconds"]);
+        header.push("seconds");
         let cells = |row: &SummaryRow| {
             let mut cells = vec![row.cell.clone(), row.seeds.len().to_string()];
             let figures = [row.recall_1, row.recall_5, row.recall_10, row.ndcg_10];
             cells.extend(figures.map(spread_cell));
+            cells.extend(optional.iter().map(|(_, figure)| spread_cell(figure(row))));
+            cells.extend(paired_cells(row.against_first));
             if has_genre {
-                cells.push(spread_cell(row.genre));
+                cells.extend(paired_cells(row.genre_against_first));
             }
-            let (difference, p) = match row.against_first {
-                Some(Paired {
-                    difference,
-                    low,
-                    high,
-                    p,
-                    ..
-                }) => (
-                    format!("{difference:+.4} [{low:+.4}, {high:+.4}]"),
-                    p_cell(p),
-                ),
-                None => ("–".into(), "–".into()),
-            };
-            let seconds = row.seconds.map_or("–".into(), |s| format!("{:.0}", s.mean));
-            cells.extend([difference, p, seconds]);
+            cells.push(row.seconds.map_or("–".into(), |s| format!("{:.0}", s.mean)));
             cells
         };
         let rows: Vec<Vec<String>> = self.rows.iter().map(cells).collect();
         let people = self.rows.iter().filter_map(|row| row.against_first);
         let people = people.map(|paired| paired.people).max().unwrap_or(0);
         let mut text = format!(
-            "# {}\n\n{}\nFirst cell: {}\n\nFigures: mean over seeds ± standard deviation. Recall@10 − \
-             first: difference to the first cell with its 95 % interval over the same {people} people; p: \
+            "# {}\n\n{}\nFirst cell: {}\n\nFigures: mean over seeds ± standard deviation; perplexity of plain \
+             text, after tuning. Recall@10 − first, genre − first: difference to the first cell with its \
+             95 % interval over the same {people} people (of the genre, those who have a favourite); p: \
              two-sided exact sign-flip test of the people's hits (McNemar's exact test where there is \
-             one seed), not corrected for the number of cells. Seconds: pretraining and tuning.\n",
+             one seed), not corrected for the number of cells. Seconds: tuning, and pretraining where \
+             its encoder is read.\n",
             self.name,
             report::table(&header, &rows),
             self.protocol,
@@ -188,6 +207,24 @@ impl Summary {
         }
         text
     }
+}
+
+/// A column that not every grid has: its name and its figure.
+type Column = (&'static str, fn(&SummaryRow) -> Option<Spread>);
+
+/// A difference with its interval, and its p.
+fn paired_cells(paired: Option<Paired>) -> [String; 2] {
+    paired.map_or(["–".into(), "–".into()], |paired| {
+        let Paired {
+            difference,
+            low,
+            high,
+            p,
+            ..
+        } = paired;
+        let difference = format!("{difference:+.4} [{low:+.4}, {high:+.4}]");
+        [difference, p_cell(p)]
+    })
 }
 
 /// Three digits, or the power of ten.
@@ -215,7 +252,12 @@ fn row(cells: &[(Cell, CellEnd)], first: &[(Cell, CellEnd)]) -> SummaryRow {
                 .collect::<Vec<_>>(),
         )
     };
-    let seconds: Vec<f64> = done(cells).map(|(_, found)| found.seconds()).collect();
+    let of_results = |figure: &dyn Fn(&Results) -> Option<f64>| {
+        let figures = done(cells).filter_map(|(_, found)| figure(&found.results));
+        Spread::of(&figures.collect::<Vec<_>>())
+    };
+    let reads_pretrained = !cells.iter().any(|(cell, _)| is_random(cell));
+    let seconds = done(cells).map(|(_, found)| found.seconds(reads_pretrained));
     let problem = |(cell, end): &(Cell, CellEnd)| match end {
         CellEnd::Done(_) => None,
         CellEnd::Failed(error) => Some(format!("seed {} failed: {error}", cell.config.seed)),
@@ -223,6 +265,10 @@ fn row(cells: &[(Cell, CellEnd)], first: &[(Cell, CellEnd)]) -> SummaryRow {
     };
     let is_first =
         cells.first().map(|cell| &cell.0.label) == first.first().map(|cell| &cell.0.label);
+    let against_first = |hits: Hits| match is_first {
+        true => None,
+        false => against(cells, first, hits),
+    };
     SummaryRow {
         cell: cells[0].0.label.clone(),
         contender: rows.first().map(|row| row.name.clone()),
@@ -232,18 +278,23 @@ fn row(cells: &[(Cell, CellEnd)], first: &[(Cell, CellEnd)]) -> SummaryRow {
         recall_10: spread(&|row| Some(row.recall_10.mean)),
         ndcg_10: spread(&|row| Some(row.ndcg_10.mean)),
         genre: spread(&|row| row.genre.map(|genre| genre.mean)),
-        seconds: Spread::of(&seconds),
-        against_first: if is_first {
-            None
-        } else {
-            against(cells, first)
-        },
+        rouge_lsum: of_results(&|results| Some(results.reviews.last()?.rouge_lsum.mean)),
+        perplexity: of_results(&|results| Some(results.plain_text.last()?.after)),
+        seconds: Spread::of(&seconds.collect::<Vec<_>>()),
+        against_first: against_first(next_item),
+        genre_against_first: against_first(favourite_genre),
         problems: cells.iter().filter_map(problem).collect(),
     }
 }
 
+/// Whether the cell's model reads an encoder that nothing was pretrained for.
+fn is_random(cell: &Cell) -> bool {
+    let language = cell.config.language();
+    language.is_ok_and(|language| language.tuning.encoder == EncoderInit::Random)
+}
+
 /// Hits against the first cell's, of everybody whom both were asked about with a seed.
-fn against(cells: &[(Cell, CellEnd)], first: &[(Cell, CellEnd)]) -> Option<Paired> {
+fn against(cells: &[(Cell, CellEnd)], first: &[(Cell, CellEnd)], of: Hits) -> Option<Paired> {
     let mut hits = std::collections::BTreeMap::<usize, (u32, u32)>::new();
     let mut questions = 0;
     for (seed, ours) in done(cells) {
@@ -253,10 +304,12 @@ fn against(cells: &[(Cell, CellEnd)], first: &[(Cell, CellEnd)]) -> Option<Paire
         if ours.results.asked != theirs.results.asked || ours.ranks.users != theirs.ranks.users {
             return None;
         }
-        questions += ours.ranks.users.len();
-        for ((user, theirs), (_, ours)) in theirs.hits().zip(ours.hits()) {
-            let both = hits.entry(user).or_default();
-            *both = (both.0 + u32::from(theirs), both.1 + u32::from(ours));
+        for ((user, theirs), (_, ours)) in theirs.hits(of).zip(ours.hits(of)) {
+            if let (Some(theirs), Some(ours)) = (theirs, ours) {
+                questions += 1;
+                let both = hits.entry(user).or_default();
+                *both = (both.0 + u32::from(theirs), both.1 + u32::from(ours));
+            }
         }
     }
     let hits: Vec<(u32, u32)> = hits.into_values().collect();

@@ -3,11 +3,18 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
+use llm::LanguageModel;
 use llm::generate::Decode;
-use llm_fusion::{UserDecoder, UserLlm};
+use llm::ranking::{BeamConfig, ForestStep, Normalisation, ReadForest, beam_search};
+use llm_fusion::{UserDecoder, UserLlm, UserReader};
 
-use super::{Sizes, first_token, last, longest, median};
-use crate::Prepared;
+use super::{Sizes, block_weights, first_token, last, longest, median};
+use crate::tasks::Tasks;
+use crate::tune::shared_trunk;
+use crate::{Error, Prepared, RunConfig};
+
+/// Items of the ranking that is measured.
+const K: usize = 10;
 
 /// Edge of the matrices whose product is timed.
 const EDGE: usize = 1024;
@@ -73,7 +80,7 @@ pub struct PartCost {
     pub name: String,
     /// Arithmetic by formula, in 10⁹ operations.
     pub gflop: f64,
-    /// Weights that are read, each once, in 10⁶ bytes.
+    /// Weights that are read, each once a step, in 10⁶ bytes.
     pub megabytes: f64,
     /// Median time, in milliseconds.
     pub ms: f64,
@@ -198,6 +205,108 @@ pub fn parts(
             (fused_next_ms - next_ms).max(0.0),
         ),
     ]
+}
+
+/// Measure the ten likeliest next items of one person, as the run's contender is asked for them: a
+/// beam over the catalogue's titles, above the trunk that everybody shares where there is one. What
+/// is kept, the trunk and the user embeddings, is not counted.
+///
+/// # Errors
+///
+/// If the run is about the encoder alone.
+pub fn ranking(
+    model: &UserLlm,
+    sizes: &Sizes,
+    prepared: &Prepared,
+    config: &RunConfig,
+    tasks: &Tasks,
+    events: usize,
+    runs: usize,
+) -> Result<PartCost, Error> {
+    let tuning = config.language()?.tuning;
+    let task = &tasks.next_item;
+    let trie = &task.answers.trie;
+    let trunk = shared_trunk(model, tasks, task, tuning);
+    let history = last(longest(prepared), events);
+    let histories = [history.as_slice().into()];
+    let user = model.read_user(&prepared.batcher.batch(&histories, &model.device()));
+    let prompts = tasks.prompts(task, prepared, &histories);
+    let search = BeamConfig {
+        width: config.evaluation.beam_width,
+        k: K,
+        normalisation: tuning.normalisation,
+    };
+    let rank = || {
+        let reader = UserReader::new(model, &user, trunk.as_ref());
+        let forest = reader.forest(&prompts);
+        let mut reader = Counted {
+            reader,
+            read: Read::default(),
+        };
+        beam_search(&mut reader, forest, trie, &[Vec::new()], &search);
+        reader.read
+    };
+    let Read {
+        steps,
+        tokens,
+        pairs,
+    } = rank();
+    let ms = median(runs, || {
+        rank();
+    });
+
+    let c = &sizes.llm;
+    let n_user = user.embeddings.dims()[1];
+    let (way, n_blocks) = match &trunk {
+        Some(_) => (", shared trunk", c.n_layers - model.lowest_fused()),
+        None => ("", c.n_layers),
+    };
+    let (blocks, inner) = sizes.cross_attention;
+    let (_, cross_weights) = sizes.cross_attention_weights();
+    // Rows of the head: of the titles' own tokens, or of all.
+    let head = c.d_model
+        * match search.normalisation {
+            Normalisation::Trie => trie.alphabet().len(),
+            Normalisation::Vocabulary => c.vocab_size,
+        };
+    let weights = n_blocks * block_weights(c) + cross_weights + head;
+    let attention = 4 * pairs * n_blocks * c.n_heads * c.d_head;
+    let cross_attention = 4 * tokens * n_user * blocks * inner;
+    Ok(PartCost {
+        name: format!("{K} of {} titles{way}", trie.n_sequences()),
+        gflop: (2 * tokens * weights + attention + cross_attention) as f64 / 1e9,
+        megabytes: (steps * weights) as f64 * BYTES / 1e6,
+        ms,
+    })
+}
+
+/// What a search has read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Read {
+    steps: usize,
+    tokens: usize,
+    /// Of a token and one that it may look at.
+    pairs: usize,
+}
+
+/// A reader, and what it has read.
+struct Counted<R> {
+    reader: R,
+    read: Read,
+}
+
+impl<R: ReadForest> ReadForest for Counted<R> {
+    fn read(&mut self, step: &ForestStep) -> Tensor<3> {
+        let [batch, new, seen] = step.mask_attn.dims();
+        self.read.steps += 1;
+        self.read.tokens += batch * new;
+        self.read.pairs += batch * new * seen;
+        self.reader.read(step)
+    }
+
+    fn model(&self) -> &LanguageModel {
+        self.reader.model()
+    }
 }
 
 #[cfg(test)]
