@@ -131,7 +131,7 @@ EXAMPLES
 
 Holds what `evaluate` and `ablate` have left: tables with their protocol, intervals, curves, gates by
 block, costs by length of history (of `evaluate --costs`) and the run file. With --users the file
-shows what some people watched, without their ids, and is as private as the data.")]
+shows the histories of some people, without their ids, and is as private as the data.")]
     Report(ReportArgs),
     /// Run a grid of runs that differ in a few keys, and set them into one table
     #[command(after_long_help = "\

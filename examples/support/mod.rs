@@ -191,7 +191,7 @@ impl Setup {
     pub(crate) fn farewell(&self) {
         say(&format!(
             "{:.0} s in all; weights, checkpoints and report are in {}.\n\n\
-             This was the quick run. The full one takes hours on a CPU and minutes on a GPU:\n  \
+             This was the quick run. The full one takes about three hours on two cores:\n  \
              cargo run --release --bin user-llm -- pretrain --config configs/movielens-1m.toml --data DIR\n  \
              cargo run --release --bin user-llm -- tune     --config configs/movielens-1m.toml --data DIR\n  \
              cargo run --release --bin user-llm -- evaluate --run runs/movielens-1m --data DIR",

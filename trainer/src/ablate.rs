@@ -489,7 +489,7 @@ mod tests {
             }
             n += 1;
         }
-        assert_eq!(n, 9);
+        assert_eq!(n, 11);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use datasets::Dataset;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::ValueFormatter;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use serde_json::Value;
 
@@ -121,10 +123,13 @@ pub fn gates(tunings: &[Gates]) -> String {
         .collect();
     let caption = "|tanh(gate)|: the share that cross-attention to the user has in the residual \
                    stream, by block of the language model, the first of which is 0";
-    svg(caption, |area| lined(area, "|tanh(gate)|", "block", &lines))
+    svg(caption, |area| {
+        lined(area, "|tanh(gate)|", "block", &lines, Scale::Linear)
+    })
 }
 
-/// What each way to ask costs, by length of history, both axes from 0.
+/// What each way to ask costs, by length of history, on a logarithmic axis: ways differ by a hundred
+/// times and more.
 pub fn costs(costs: &[Cost]) -> String {
     let mut names: Vec<&str> = Vec::new();
     for cost in costs {
@@ -138,12 +143,12 @@ pub fn costs(costs: &[Cost]) -> String {
         1 => cost.gflop,
         _ => cost.first_token_ms(),
     };
-    let caption = "GFLOP by formula; times are medians, encoder and Perceiver included; the table \
-                   has the figures";
+    let caption = "All but the text prompt read user embeddings. GFLOP by formula; times are medians, \
+                   encoder and Perceiver included; the table has the figures";
     svg(caption, |area| {
         for (panel, area) in area.split_evenly((1, 3)).iter().enumerate() {
             let lines = names.iter().map(|name| Line {
-                name,
+                name: name.strip_prefix("user embeddings, ").unwrap_or(name),
                 points: costs
                     .iter()
                     .filter(|cost| cost.name == **name)
@@ -151,7 +156,7 @@ pub fn costs(costs: &[Cost]) -> String {
                     .collect(),
             });
             let lines: Vec<Line<'_>> = lines.collect();
-            lined(area, titles[panel], "events", &lines)?;
+            lined(area, titles[panel], "events", &lines, Scale::Logarithmic)?;
         }
         Ok(())
     })
@@ -219,7 +224,22 @@ fn points(metrics: &[Value], stage: &str, key: &str) -> Vec<(f64, f64)> {
         .collect()
 }
 
+/// Points of a curve; of more, neighbours are drawn as their mean.
+const CURVE_POINTS: usize = 200;
+
 fn curve(area: &Area<'_>, title: &str, points: Vec<(f64, f64)>) -> Drawn {
+    let together = points.len().div_ceil(CURVE_POINTS);
+    let title = match together {
+        0 | 1 => title.to_string(),
+        n => format!("{title}, means of {n}"),
+    };
+    let mean = |part: &[(f64, f64)]| {
+        let n = part.len() as f64;
+        let [x, y] =
+            [|p: &(f64, f64)| p.0, |p: &(f64, f64)| p.1].map(|of| part.iter().map(of).sum::<f64>());
+        (x / n, y / n)
+    };
+    let points: Vec<(f64, f64)> = points.chunks(together.max(1)).map(mean).collect();
     let last = points.iter().map(|point| point.0).fold(1.0, f64::max);
     let most = points.iter().map(|point| point.1).fold(1e-3, f64::max);
     let mut chart = ChartBuilder::on(area)
@@ -243,21 +263,51 @@ struct Line<'a> {
     points: Vec<(f64, f64)>,
 }
 
-/// Lines with their points and names, from 0.
-fn lined(area: &Area<'_>, title: &str, along: &str, lines: &[Line<'_>]) -> Drawn {
+/// What the values of lines stand on.
+#[derive(Clone, Copy)]
+enum Scale {
+    /// From 0.
+    Linear,
+    /// Of values above 0.
+    Logarithmic,
+}
+
+/// Lines with their points and names.
+fn lined(area: &Area<'_>, title: &str, along: &str, lines: &[Line<'_>], scale: Scale) -> Drawn {
     let points = || lines.iter().flat_map(|line| &line.points);
-    let last = points().map(|point| point.0).fold(1.0, f64::max);
+    let last = points().map(|point| point.0).fold(1.0, f64::max) * 1.02;
     let most = points().map(|point| point.1).fold(1e-3, f64::max);
-    let mut chart = ChartBuilder::on(area)
+    let mut chart = ChartBuilder::on(area);
+    let chart = chart
         .caption(title, ("sans-serif", 15))
         .margin(8)
         .x_label_area_size(36)
-        .y_label_area_size(56)
-        // The legend stands above the lines.
-        .build_cartesian_2d(
-            0.0..last * 1.02,
-            0.0..most * (1.1 + 0.09 * lines.len() as f64),
-        )?;
+        .y_label_area_size(56);
+    // The legend stands above the lines.
+    let legend = 0.1 + 0.09 * lines.len() as f64;
+    match scale {
+        Scale::Linear => {
+            let chart = chart.build_cartesian_2d(0.0..last, 0.0..most * (1.0 + legend))?;
+            draw_lines(chart, along, lines)
+        }
+        Scale::Logarithmic => {
+            let least = points().map(|point| point.1).fold(most, f64::min);
+            let least = least.max(most / 1e6) / 1.5;
+            let above = most * (most / least).powf(legend);
+            let chart = chart.build_cartesian_2d(0.0..last, (least..above).log_scale())?;
+            draw_lines(chart, along, lines)
+        }
+    }
+}
+
+fn draw_lines<'a, 'b: 'a, Y>(
+    mut chart: ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, Y>>,
+    along: &str,
+    lines: &[Line<'_>],
+) -> Drawn
+where
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
     chart
         .configure_mesh()
         .max_light_lines(1)

@@ -204,7 +204,7 @@ pub fn costs(costs: &[Cost]) -> String {
     )
 }
 
-/// One person: what they watched, what each contender recommends, what they watched next.
+/// One person: their latest events, what each contender recommends, what came next.
 pub fn person(prepared: &Prepared, config: &RunConfig, answered: &[Answered], at: usize) -> String {
     let user = prepared.test_users[at];
     let Some((history, target)) = prepared.split().test(user) else {
@@ -215,11 +215,11 @@ pub fn person(prepared: &Prepared, config: &RunConfig, answered: &[Answered], at
         .favourite_genre(&prepared.batcher.latest(history))
         .map_or("none", |genre| catalogue.genres[genre].as_str());
     let mut text = format!(
-        "One person of the test users. Favourite genre of the last {} films: {genre}\n\n",
+        "One person of the test users. Favourite genre of the last {} events: {genre}\n\n",
         config.data.history_len.min(history.len())
     );
     let latest: Vec<&Event> = history.iter().rev().take(8).collect();
-    text += "Last films, newest first:\n";
+    text += "Latest, newest first:\n";
     for event in latest {
         let rating = match event.rating {
             NO_RATING => String::new(),
@@ -251,7 +251,10 @@ pub fn person(prepared: &Prepared, config: &RunConfig, answered: &[Answered], at
             items.join(" · ")
         );
     }
-    text += &format!("\nWatched next: {}\n", catalogue.display_title(target.item));
+    text += &format!(
+        "\nWhat came next: {}\n",
+        catalogue.display_title(target.item)
+    );
     text
 }
 
@@ -361,7 +364,7 @@ protocol
     }
 
     #[test]
-    fn a_person_s_page_shows_films_recommendations_and_what_came_next() {
+    fn a_person_s_page_shows_events_recommendations_and_what_came_next() {
         let config = toy::config(&[]);
         let prepared = toy::prepared(&config);
         let (_, target) = prepared.split().test(prepared.test_users[1]).unwrap();
@@ -376,6 +379,9 @@ protocol
         assert!(text.contains("made up (right at 2):"), "{text}");
         let next = prepared.dataset.catalogue.display_title(target as u32);
         assert!(text.contains(&format!("{next} ✓")), "{text}");
-        assert!(text.ends_with(&format!("Watched next: {next}\n")), "{text}");
+        assert!(
+            text.ends_with(&format!("What came next: {next}\n")),
+            "{text}"
+        );
     }
 }

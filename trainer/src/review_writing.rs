@@ -108,12 +108,14 @@ impl ReviewWriting {
         })
     }
 
-    /// The tokens of a review, with the one that ends it, as far as they are taught.
+    /// The tokens of a review as far as they are taught, with the one that ends it if all are.
     pub(crate) fn answer(&self, text: &str) -> Vec<u32> {
         let tokens = self.tokenizer.encode_bare(&self.template.fill(text));
         let mut tokens = tokens.unwrap_or_default();
-        tokens.truncate(self.config.max_tokens);
-        tokens.push(self.end);
+        match tokens.len() <= self.config.max_tokens {
+            true => tokens.push(self.end),
+            false => tokens.truncate(self.config.max_tokens),
+        }
         tokens
     }
 
@@ -297,6 +299,29 @@ fn score(
 mod tests {
     use super::*;
     use crate::toy;
+
+    #[test]
+    fn a_review_is_taught_up_to_its_longest_and_ended_if_it_ends_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("Toys_5.json");
+        toy::write_reviews(&path, |_, _| "w1".into());
+        let dataset = datasets::reviews::load(&path).unwrap();
+        let texts = ReviewTexts::read(&path, &dataset).unwrap();
+        let tokens = |text: &str| toy::tokenizer().encode_bare(text).unwrap();
+        let whole = tokens(" I say: w1 w2\n");
+        let config = ReviewConfig {
+            prompt: "On {title}:".into(),
+            answer: Some(" I say: {review}".into()),
+            event: None,
+            target: ReviewTarget::Text,
+            max_tokens: whole.len() - 1,
+            share: 1.0,
+        };
+        let task = ReviewWriting::new(&config, texts, &toy::tokenizer()).unwrap();
+        assert_eq!(task.answer("w1 w2"), whole);
+        let cut = task.answer("w1 w2 w3");
+        assert_eq!(cut, tokens(" I say: w1 w2 w3")[..whole.len() - 1]);
+    }
 
     #[test]
     fn a_text_prompt_tells_what_a_person_wrote_before_and_not_what_is_to_be_written() {

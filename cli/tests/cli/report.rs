@@ -47,13 +47,13 @@ fn runs_and_grids_become_one_file_that_shows_people_only_when_asked() {
         html.matches(namespace).count()
     );
     assert!(
-        !html.contains("<script") && !html.contains("Watched next"),
+        !html.contains("<script") && !html.contains("What came next"),
         "{html}"
     );
 
     let html = page(&["--users", "12", "--data", "ml"]);
     assert_eq!(
-        html.matches("Watched next").count(),
+        html.matches("What came next").count(),
         6,
         "those who are tested"
     );
