@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use support::{Measure, Setting};
 use user_llm::datasets::assets::{self, AssetStore, default_cache_dir};
 use user_llm::llm::generate::Decode;
@@ -51,19 +51,31 @@ fn main() -> anyhow::Result<()> {
     support::main(&[
         Measure {
             name: "prefill-32",
-            run: |setting| prefill(setting, 32),
+            run: |setting| prefill(setting, 32, FloatDType::F32),
         },
         Measure {
             name: "prefill-512",
-            run: |setting| prefill(setting, 512),
+            run: |setting| prefill(setting, 512, FloatDType::F32),
         },
         Measure {
             name: "decode",
-            run: decode,
+            run: |setting| decode(setting, FloatDType::F32),
         },
         Measure {
             name: "decode-batch-8",
             run: decode_batch,
+        },
+        Measure {
+            name: "prefill-32-f16",
+            run: |setting| prefill(setting, 32, FloatDType::F16),
+        },
+        Measure {
+            name: "prefill-512-f16",
+            run: |setting| prefill(setting, 512, FloatDType::F16),
+        },
+        Measure {
+            name: "decode-f16",
+            run: |setting| decode(setting, FloatDType::F16),
         },
         Measure {
             name: "decode-user-4",
@@ -76,15 +88,15 @@ fn main() -> anyhow::Result<()> {
         // The same again, for the peer's other program.
         Measure {
             name: "llama.cpp-prefill-32",
-            run: |setting| prefill(setting, 32),
+            run: |setting| prefill(setting, 32, FloatDType::F32),
         },
         Measure {
             name: "llama.cpp-prefill-512",
-            run: |setting| prefill(setting, 512),
+            run: |setting| prefill(setting, 512, FloatDType::F32),
         },
         Measure {
             name: "llama.cpp-decode",
-            run: decode,
+            run: |setting| decode(setting, FloatDType::F32),
         },
         Measure {
             name: "rank-3706",
@@ -105,9 +117,9 @@ fn main() -> anyhow::Result<()> {
     ])
 }
 
-/// The logits after a text that is read for the first time.
-fn prefill(setting: &Setting, n: usize) -> anyhow::Result<Vec<f64>> {
-    let model = language_model(setting)?;
+/// The logits after a text that is read for the first time, with matrices in this float type.
+fn prefill(setting: &Setting, n: usize, matrices: FloatDType) -> anyhow::Result<Vec<f64>> {
+    let model = language_model(setting)?.with_matrices_in(matrices);
     let text = tokens(setting.size(n, 8), 0);
     Ok(setting.time(10, || {
         model.decoder().push(&text).argmax(0).into_scalar::<i32>();
@@ -115,8 +127,8 @@ fn prefill(setting: &Setting, n: usize) -> anyhow::Result<Vec<f64>> {
 }
 
 /// One more token of a text, greedily.
-fn decode(setting: &Setting) -> anyhow::Result<Vec<f64>> {
-    let model = language_model(setting)?;
+fn decode(setting: &Setting, matrices: FloatDType) -> anyhow::Result<Vec<f64>> {
+    let model = language_model(setting)?.with_matrices_in(matrices);
     let mut decoder = model.decoder();
     Ok(write_on(setting, &mut decoder))
 }

@@ -26,7 +26,9 @@ features=() specs=()
 if [[ "$what" == wgpu || "$what" == both ]]; then
   features+=(wgpu)
   specs+=(wgpu)
-else
+fi
+
+if [[ "$what" != wgpu ]]; then
   nvidia-smi -L 2>/dev/null || die "no NVIDIA driver answers (nvidia-smi); for wgpu alone: bash scripts/gpu_check.sh wgpu"
 fi
 
@@ -36,7 +38,6 @@ if [[ "$what" == cuda ]]; then
 fi
 
 if [[ "$what" == libtorch || "$what" == both ]]; then
-  nvidia-smi -L 2>/dev/null || die "no NVIDIA driver answers (nvidia-smi); for wgpu alone: bash scripts/gpu_check.sh wgpu"
   if [[ -z "${LIBTORCH:-}${LIBTORCH_USE_PYTORCH:-}" ]]; then
     venv=${USER_LLM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/user-llm}/venv-torch-cuda
     [[ -x "$venv/bin/python3" ]] || python3 -m venv "$venv"
@@ -49,16 +50,16 @@ if [[ "$what" == libtorch || "$what" == both ]]; then
   specs+=(libtorch:cuda:0)
 fi
 
-features=$(IFS=,; echo "${features[*]}")
+all=$(IFS=,; echo "${features[*]}")
 
 # The test reads the backends to compare with flex from here, and fails where one is missing.
 USER_LLM_TEST_BACKENDS=$(IFS=,; echo "${specs[*]}") \
-  cargo test --release --features "$features" --test backends -- --nocapture
+  cargo test --release --features "$all" --test backends -- --nocapture
 
 for spec in "${specs[@]}"; do
   for measure in "encoder train-3706" "llm decode" "llm tune-enc"; do
     read -r bench measure <<<"$measure"
     echo "$spec: $bench $measure"
-    cargo bench --quiet --features "$features" --bench "$bench" -- --backend "$spec" "$measure"
+    cargo bench --quiet --features "$all" --bench "$bench" -- --backend "$spec" "$measure"
   done
 done

@@ -24,7 +24,7 @@ use std::time::Duration;
 use anyhow::Context;
 use trainer::ablate::{Cell, CellEnd, Grid, Summary};
 use trainer::backend;
-use trainer::page::{CELL_RESULTS, GRID_CELLS, GRID_TABLE};
+use trainer::page::{CELL_RESULTS, GRID_CELLS, GRID_FIGURES, GRID_TABLE};
 use trainer::results::Spread;
 
 use crate::arguments::AblateArgs;
@@ -297,7 +297,7 @@ impl Site<'_> {
     fn write(&self, summary: &Summary) -> anyhow::Result<()> {
         write(&self.folder.join(GRID_TABLE), &summary.to_markdown())?;
         let json = serde_json::to_string_pretty(summary)? + "\n";
-        write(&self.folder.join("table.json"), &json)?;
+        write(&self.folder.join(GRID_FIGURES), &json)?;
         write(&self.folder.join("table.csv"), &csv(summary)?)
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use trainer::Precision;
 use trainer::backend::BACKENDS;
 
 use crate::embed::What;
@@ -129,8 +130,8 @@ EXAMPLES
   user-llm report ablations/strategies runs/mine runs/other --out report.html
   user-llm report runs/mine --data ~/ml-1m --users 3
 
-Holds what `evaluate` and `ablate` have left: tables with their protocol, intervals, curves, gates by
-block, costs by length of history (of `evaluate --costs`) and the run file. With --users the file
+Holds what `evaluate` and `ablate` have left, of a grid all its runs: tables with their protocol, intervals,
+curves, gates by block, costs by length of history (of `evaluate --costs`) and the run file. With --users the file
 shows the histories of some people, without their ids, and is as private as the data.")]
     Report(ReportArgs),
     /// Run a grid of runs that differ in a few keys, and set them into one table
@@ -223,8 +224,8 @@ EXAMPLES
   user-llm bench
   user-llm bench --run runs/mine --data ~/ml-1m --events 200 --tokens 512
 
-Arithmetic and weights of encoder, Perceiver, cross-attention and language model by formula, their
-times, and how near they come to the machine's measured limits. Nothing else should be running.")]
+Arithmetic and weights of encoder, Perceiver, cross-attention, language model and a ranking of all
+titles by formula, their times, and how near they come to the machine's measured limits. Nothing else should be running.")]
     Bench(BenchArgs),
     /// Look at this machine: version, backends, devices, cache, pip
     #[command(after_long_help = "\
@@ -517,6 +518,10 @@ pub(crate) struct RecommendArgs {
     /// Who recommends [default: user-llm if the run is tuned, else encoder]
     #[arg(long, value_enum)]
     pub(crate) model: Option<Recommender>,
+    /// Float type of the language model's matrices: f16 is half the memory and, on flex, a third less
+    /// time a token [default: as the run has it]
+    #[arg(long, value_name = "f32|f16|bf16")]
+    pub(crate) precision: Option<Precision>,
     /// Which tuned model, where the run has several, as in enc-cross-attention
     #[arg(long, value_name = "NAME")]
     pub(crate) tuning: Option<String>,
@@ -627,6 +632,10 @@ pub(crate) struct GenerateArgs {
     /// Seed of the draws
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Float type of the language model's matrices: f16 is half the memory and, on flex, a third less
+    /// time a token [default: as the run has it]
+    #[arg(long, value_name = "f32|f16|bf16")]
+    pub(crate) precision: Option<Precision>,
     /// Which tuned model, where the run has several, as in enc-cross-attention
     #[arg(long, value_name = "NAME")]
     pub(crate) tuning: Option<String>,

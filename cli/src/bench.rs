@@ -1,10 +1,10 @@
 //! `user-llm bench`.
 
 use trainer::efficiency::{Limits, PartCost, Sizes, parts, ranking};
-use trainer::{Tasks, sources};
+use trainer::{Precision, Tasks, sources};
 
 use crate::arguments::BenchArgs;
-use crate::runs::{Run, Tuned};
+use crate::runs::{Run, Tuned, in_precision};
 use crate::workplace::Workplace;
 use crate::{Ended, output};
 
@@ -17,6 +17,8 @@ pub(crate) fn run(workplace: &Workplace, args: &BenchArgs) -> anyhow::Result<End
     let Tuned { config, folder, .. } = &tuned;
     let llm = sources::language_model(config.language()?.llm, &workplace.store, &device)?;
     let model = folder.load_user_llm(config, &run.prepared, llm.model, &llm.sha256)?;
+    // Bytes are counted of 32 bits.
+    let model = in_precision(model, Some(Precision::F32))?;
     anyhow::ensure!(
         model.reads_user(),
         "{} reads no user embeddings; --tuning names another",
@@ -40,7 +42,7 @@ pub(crate) fn run(workplace: &Workplace, args: &BenchArgs) -> anyhow::Result<End
     )?);
     output::print(&format!(
         "{}\n\n{events} events, a prompt of {tokens} tokens; operations and weights by formula, 32-bit, \
-         weights once a step; titles by a beam of {}, user embeddings at hand; \
+         weights once a step; titles after the run's own question, by a beam of {}, user embeddings at hand; \
          milliseconds are medians of {runs} runs; share: of {:.1} GFLOP/s and {:.1} GB/s, which this \
          machine reached in a product of matrices and in reading memory, the nearer one",
         table(&costs, &limits),

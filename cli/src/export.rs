@@ -1,7 +1,7 @@
 //! `user-llm export`.
 
 use anyhow::Context;
-use trainer::sources;
+use trainer::{LlmConfig, Precision, sources};
 
 use crate::arguments::ExportArgs;
 use crate::runs::Run;
@@ -15,7 +15,11 @@ pub(crate) fn run(workplace: &Workplace, args: &ExportArgs) -> anyhow::Result<En
         format!("{path} has no tuned model to export; `user-llm tune --run {path}` makes one")
     })?;
     let device = workplace.device()?;
-    let llm = sources::language_model(tuned.config.language()?.llm, &workplace.store, &device)?;
+    let as_it_is = LlmConfig {
+        precision: Precision::F32,
+        ..tuned.config.language()?.llm.clone()
+    };
+    let llm = sources::language_model(&as_it_is, &workplace.store, &device)?;
     let out = &args.out;
     let exported = trainer::export(&tuned.folder, &tuned.config, &run.prepared, llm, out)?;
     output::print(&format!(

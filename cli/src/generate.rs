@@ -9,7 +9,7 @@ use llm_fusion::UserDecoder;
 use trainer::sources;
 
 use crate::arguments::GenerateArgs;
-use crate::runs::Run;
+use crate::runs::{Run, in_precision};
 use crate::workplace::Workplace;
 use crate::{Ended, interrupt, output};
 
@@ -31,6 +31,7 @@ pub(crate) fn run(workplace: &Workplace, args: &GenerateArgs) -> anyhow::Result<
     let model = tuned
         .folder
         .load_user_llm(config, prepared, llm.model, &llm.sha256)?;
+    let model = in_precision(model, args.precision)?;
 
     let latest = prepared.batcher.latest(history.slice(..));
     // What the tuning reads as text, it reads here.

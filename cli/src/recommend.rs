@@ -8,12 +8,12 @@ use datasets::{Catalogue, Event, EventSlice, History, ItemIndex};
 use trainer::recommend::{
     EncoderRecommender, Recommend, Recommendation, UserLlmRecommender, Wanted,
 };
-use trainer::{Monitor, Tasks, sources};
+use trainer::{Monitor, Precision, Tasks, sources};
 
 use crate::arguments::{RecommendArgs, Recommender};
 use crate::files::WholeFile;
 use crate::people::{self, PeopleArgs};
-use crate::runs::{Run, Tuned};
+use crate::runs::{Run, Tuned, in_precision};
 use crate::table::{Format, Row, Table};
 use crate::workplace::Workplace;
 use crate::{Ended, interrupt, output};
@@ -77,9 +77,14 @@ pub(crate) fn run(workplace: &Workplace, args: &RecommendArgs) -> anyhow::Result
         Ok(ended)
     };
     match &tuned {
-        Some(tuned) => with_user_llm(workplace, &run, tuned, &people, &device, |recommender| {
-            answer(&tuned.name, recommender)
-        }),
+        Some(tuned) => with_user_llm(
+            workplace,
+            &run,
+            tuned,
+            &people,
+            (&device, args.precision),
+            |recommender| answer(&tuned.name, recommender),
+        ),
         None => {
             let encoder = run.encoder(&device)?;
             let recommender = EncoderRecommender::new(&run.prepared, &encoder, &device);
@@ -93,7 +98,7 @@ fn with_user_llm(
     run: &Run,
     tuned: &Tuned,
     people: &People<'_>,
-    device: &Device,
+    (device, precision): (&Device, Option<Precision>),
     answer: impl FnOnce(&dyn Recommend) -> anyhow::Result<Ended>,
 ) -> anyhow::Result<Ended> {
     let (config, prepared) = (&tuned.config, &run.prepared);
@@ -102,6 +107,7 @@ fn with_user_llm(
     let model = tuned
         .folder
         .load_user_llm(config, prepared, llm.model, &llm.sha256)?;
+    let model = in_precision(model, precision)?;
     let recommender = UserLlmRecommender::new(prepared, config, &model, &tasks)?;
     match people.len() >= MANY {
         true => answer(&recommender.sharing_trunk()),

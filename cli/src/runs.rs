@@ -6,7 +6,8 @@ use anyhow::{Context, bail};
 use burn::tensor::Device;
 use datasets::History;
 use llm::Tokenizer;
-use trainer::{Prepared, RunConfig, RunFolder, Tasks, sources};
+use llm_fusion::UserLlm;
+use trainer::{Precision, Prepared, RunConfig, RunFolder, Tasks, sources};
 use user_encoder::HistoryEncoder;
 
 use crate::arguments::{RunArgs, TrainingArgs};
@@ -76,6 +77,17 @@ pub(crate) fn tasks(
             tasks.with_reviews(config, texts)?
         }
     })
+}
+
+/// A model whose language model has its matrices in the float type that was asked for, if one was.
+pub(crate) fn in_precision(
+    mut model: UserLlm,
+    asked: Option<Precision>,
+) -> anyhow::Result<UserLlm> {
+    if let Some(precision) = asked {
+        model.llm = sources::in_precision(model.llm, precision)?;
+    }
+    Ok(model)
 }
 
 /// Data and folder of a run; the folder is made if it is not there.

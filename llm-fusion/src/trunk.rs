@@ -7,7 +7,8 @@ use llm::{KvCache, LanguageModel};
 
 use crate::user_llm::UserLlm;
 
-/// Tokens that are read in one pass while a trunk is made, unless one first-level subtree has more.
+/// Tokens that are read in one pass while a trunk is made, unless one subtree below what all answers
+/// begin with has more.
 const TOKENS_PER_PASS: usize = 256;
 
 /// The states of one prompt and of every open trie node after it, as the lowest fused block
@@ -47,30 +48,31 @@ impl UserLlm {
         let n_below = self.lowest_fused();
         let device = llm.device();
         let mut cache = llm.new_cache();
-        let mut prompt_only = TokenForest::new(&[prompt.to_vec()]);
-        let step = prompt_only.take(&device);
+        let mut row_of = vec![None; trie.n_nodes()];
+        let mut slot_of = vec![None; trie.n_nodes()];
+
+        // The prompt, and what all answers begin with.
+        let stem = stem(trie);
+        let mut common = TokenForest::new(&[prompt.to_vec()]);
+        common.grow(&[branches(trie, &stem, common.n_slots(), &mut slot_of)]);
+        let n_common = common.n_slots();
+        for (row, &node) in stem.iter().enumerate() {
+            row_of[node] = Some(row);
+        }
+        let step = common.take(&device);
         let mut states = vec![below(n_below, &llm, &step, &mut cache)];
 
-        let mut row_of = vec![None; trie.n_nodes()];
-        let mut n_rows = 0;
-        for group in groups(trie) {
-            let mut forest = prompt_only.clone();
-            let mut slot_of = vec![None; trie.n_nodes()];
-            let branches = group.iter().enumerate().map(|(offset, &node)| {
-                slot_of[node] = Some(forest.n_slots() + offset);
+        let mut n_rows = stem.len();
+        for group in groups(trie, stem.last().copied().unwrap_or(0)) {
+            let mut forest = common.clone();
+            forest.grow(&[branches(trie, &group, n_common, &mut slot_of)]);
+            for (offset, &node) in group.iter().enumerate() {
                 row_of[node] = Some(n_rows + offset);
-                Branch {
-                    token: trie.node(node).token,
-                    node,
-                    parent: slot_of[trie.node(node).parent],
-                }
-            });
-            let branches: Vec<Branch> = branches.collect();
-            forest.grow(&[branches]);
+            }
             n_rows += group.len();
             let step = forest.take(&device);
             states.push(below(n_below, &llm, &step, &mut cache));
-            cache.truncate(prompt.len());
+            cache.truncate(n_common);
         }
         Trunk {
             states: Tensor::cat(states, 0),
@@ -96,10 +98,39 @@ fn below(
     hidden.squeeze_dim::<2>(0)
 }
 
-/// Open nodes but the root in groups of whole first-level subtrees, parents before children.
-fn groups(trie: &TokenTrie) -> Vec<Vec<NodeId>> {
+/// The open nodes below the root that all answers go through, in their order: the words before the
+/// name in a template.
+fn stem(trie: &TokenTrie) -> Vec<NodeId> {
+    let next = |node: &NodeId| {
+        let children = &trie.node(*node).children;
+        let only = (children.len() == 1).then_some(children.start)?;
+        (!trie.node(only).is_decided()).then_some(only)
+    };
+    std::iter::successors(next(&0), next).collect()
+}
+
+/// Nodes as branches of a row, the first at `first_slot`, each behind its parent's slot.
+fn branches(
+    trie: &TokenTrie,
+    nodes: &[NodeId],
+    first_slot: usize,
+    slot_of: &mut [Option<usize>],
+) -> Vec<Branch> {
+    let branch = |(offset, &node): (usize, &NodeId)| {
+        slot_of[node] = Some(first_slot + offset);
+        Branch {
+            token: trie.node(node).token,
+            node,
+            parent: slot_of[trie.node(node).parent],
+        }
+    };
+    nodes.iter().enumerate().map(branch).collect()
+}
+
+/// Open nodes below `from` in groups of whole subtrees of its children, parents before children.
+fn groups(trie: &TokenTrie, from: NodeId) -> Vec<Vec<NodeId>> {
     let mut groups: Vec<Vec<NodeId>> = Vec::new();
-    for child in trie.node(0).children.clone() {
+    for child in trie.node(from).children.clone() {
         let mut subtree = vec![child];
         let mut next = 0;
         while next < subtree.len() {

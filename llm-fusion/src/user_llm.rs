@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::attention::CrossAttentionCache;
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, FloatDType, Int, Tensor, TensorData};
 use llm::{AttentionPlan, LanguageModel, LayerCache};
 use perceiver::{PerceiverResampler, PerceiverResamplerConfig};
 use serde::{Deserialize, Serialize};
@@ -183,6 +183,7 @@ fn embedding_scale(llm: &LanguageModel) -> f64 {
         .embedding
         .weight
         .val()
+        .cast(FloatDType::F32)
         .powi_scalar(2)
         .mean()
         .into_scalar();

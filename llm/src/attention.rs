@@ -8,7 +8,7 @@ use burn::{
     },
 };
 
-use crate::{cache::LayerCache, rotary::Rotation};
+use crate::{cache::LayerCache, precision::linear, rotary::Rotation};
 
 /// Configuration to create a [`SelfAttention`] with [`init`](Self::init).
 #[derive(Config, Debug)]
@@ -139,9 +139,9 @@ impl SelfAttention {
                 .swap_dims(1, 2)
         };
 
-        let query = heads(self.query.forward(x.clone()), self.n_heads);
-        let key = heads(self.key.forward(x.clone()), self.n_kv_heads);
-        let value = heads(self.value.forward(x), self.n_kv_heads);
+        let query = heads(linear(&self.query, x.clone()), self.n_heads);
+        let key = heads(linear(&self.key, x.clone()), self.n_kv_heads);
+        let value = heads(linear(&self.value, x), self.n_kv_heads);
 
         let placed = |heads: Tensor<4>, norm: &Option<RmsNorm>| {
             let heads = match norm {
@@ -166,7 +166,7 @@ impl SelfAttention {
             .swap_dims(1, 2)
             .reshape([batch, n_new, self.n_heads * self.d_head]);
 
-        self.output.forward(context)
+        linear(&self.output, context)
     }
 }
 

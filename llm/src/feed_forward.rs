@@ -5,6 +5,8 @@ use burn::{
     tensor::{Device, Tensor, activation::silu},
 };
 
+use crate::precision::linear;
+
 /// Configuration to create a [`FeedForward`] with [`init`](Self::init).
 #[derive(Config, Debug)]
 pub struct FeedForwardConfig {
@@ -61,8 +63,8 @@ impl FeedForward {
     ///
     /// Panics if the last axis of `x` is not `d_model`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = silu(self.gate.forward(x.clone()));
-        self.down.forward(gate * self.up.forward(x))
+        let gate = silu(linear(&self.gate, x.clone()));
+        linear(&self.down, gate * linear(&self.up, x))
     }
 }
 

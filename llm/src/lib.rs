@@ -39,6 +39,7 @@ pub mod generate;
 pub mod load;
 mod model;
 mod perplexity;
+mod precision;
 pub mod ranking;
 mod rotary;
 pub mod save;

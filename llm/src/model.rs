@@ -2,17 +2,18 @@ use burn::{
     config::Config,
     module::{Initializer, Module},
     nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig},
-    tensor::{Bool, Device, Int, Tensor, TensorData, assert_shape, module::linear},
+    tensor::{Bool, DType, Device, Int, Tensor, TensorData, assert_shape},
 };
 
 use crate::{
     AttentionPlan, Block, FeedForwardConfig, KvCache, SelfAttentionConfig,
     attention::{causal_mask, causal_positions},
     generate::CachedDecoder,
+    precision::{linear, product},
     rotary::{RopeScaling, RotaryEmbedding},
 };
 
-/// Tokens that [`LanguageModel::prefill`] reads at a time: 2,778 tokens took SmolLM2-135M 42.6 s at
+/// Tokens that [`LanguageModel::read_in_parts`] reads at a time: 2,778 tokens took SmolLM2-135M 42.6 s at
 /// once, 24.7 s by 512, 17.5 s by 256 and 18.6 s by 128 (flex, a busy machine).
 pub const PREFILL_PART: usize = 256;
 
@@ -166,7 +167,7 @@ impl LanguageModel {
     ///   for wgpu gives zeros in silence where they are out of range
     /// - output: `[batch, tokens, d_model]`
     pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.embedding.forward(tokens)
+        self.embedding.forward(tokens).cast(self.dtype())
     }
 
     /// Plan a forward pass with any positions and any mask.
@@ -252,8 +253,8 @@ impl LanguageModel {
     /// - output: `[n, vocab_size]`
     pub fn head_logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.head {
-            Some(head) => head.forward(hidden),
-            None => linear(hidden, self.embedding.weight.val().transpose(), None),
+            Some(head) => linear(head, hidden),
+            None => product(hidden, self.embedding.weight.val().transpose()),
         }
     }
 
@@ -280,10 +281,11 @@ impl LanguageModel {
     /// - tokens: `[n]`
     /// - output: `[n, d_model]`
     pub fn head_rows(&self, tokens: Tensor<1, Int>) -> Tensor<2> {
-        match &self.head {
+        let rows = match &self.head {
             Some(head) => head.weight.val().select(1, tokens).transpose(),
             None => self.embedding.weight.val().select(0, tokens),
-        }
+        };
+        rows.cast(self.dtype())
     }
 
     /// The logits of every next token of whole sequences, as in training.
@@ -391,6 +393,11 @@ impl LanguageModel {
     /// A sequence to be decoded by [`generate`](crate::generate::generate).
     pub fn decoder(&self) -> CachedDecoder<'_> {
         CachedDecoder::new(self)
+    }
+
+    /// The float type of hidden states and logits: that of the norms.
+    fn dtype(&self) -> DType {
+        self.norm.gamma.val().dtype()
     }
 
     /// The device of the weights.

@@ -14,9 +14,9 @@ use std::{
     sync::LazyLock,
 };
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use llm::{
-    Message,
+    LanguageModel, Message,
     generate::{GenerationConfig, generate},
     load::{LoadedModel, load},
 };
@@ -220,4 +220,28 @@ fn a_chat_is_written_as_the_model_was_trained_to_read_it() {
     assert_eq!((count(start), count(end)), (3, 2));
     assert_eq!(tokenizer.stop(), [end]);
     assert_eq!(tokenizer.decode(&[start, end]).unwrap(), "");
+}
+
+#[test]
+fn matrices_of_16_bits_cost_next_to_nothing() {
+    let Some(LoadedModel {
+        model, tokenizer, ..
+    }) = MODEL.as_ref()
+    else {
+        return;
+    };
+    let text = "The library stood at the end of the street, and every evening its windows were lit \
+                until the last reader had gone home.";
+    let tokens = tokenizer.encode(text).unwrap();
+    let half = model.clone().with_matrices_in(FloatDType::F16);
+    let (whole, half_s) = (model.perplexity(&tokens), half.perplexity(&tokens));
+    assert!((half_s / whole - 1.0).abs() < 5e-3, "{half_s} for {whole}");
+
+    let prompt = tokenizer.encode("The capital of France is").unwrap();
+    let config = GenerationConfig::new(12);
+    let write = |model: &LanguageModel| {
+        let go_on = |_| ControlFlow::Continue(());
+        generate(&mut model.decoder(), &prompt, &config, go_on)
+    };
+    assert_eq!(write(&half), write(model));
 }

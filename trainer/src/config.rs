@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::FloatDType;
 use datasets::tables::TableConfig;
 use datasets::{Dataset, ReadOptions, SplitConfig};
 use llm::LanguageModel;
@@ -23,7 +24,7 @@ use crate::Error;
 /// Every key has to be in the file (a default cannot drift under an old experiment), and a key that
 /// does not exist is refused with its path. Keys that came later may be left out, and then mean
 /// what was done before there was a choice: `data.min_history`, `data.read`, `data.split`,
-/// `llm.adapter`, `tuning.blocks`, `tuning.workers`, `tuning.devices`, `tuning.encoder`,
+/// `llm.adapter`, `llm.precision`, `tuning.blocks`, `tuning.workers`, `tuning.devices`, `tuning.encoder`,
 /// `tuning.encoder_dropout`, `tuning.teacher_answers`, `prompts.text_events`, `prompts.max_tokens`,
 /// `prompts.next_item_answer`, `prompts.favourite_genre_answer`, `review.answer`, `review.event`,
 /// `objective.sparse_rows`, `objective.history_len`, `objective.devices`. The sections of the
@@ -247,6 +248,55 @@ pub struct LlmConfig {
     /// A PEFT folder of LoRA adapters, merged into the model before anything else. May be left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
+    /// The float type of its matrices in memory, where it is frozen. 16 bits are half the memory, and on
+    /// `flex` `f16` is a third less time a token, while prompts and training take longer
+    /// (docs/decisions/0008). Left out: `f32`.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
+}
+
+/// A float type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, 11 of them for digits; nothing above 65,504.
+    F16,
+    /// 16 bits, 8 of them for digits; the range of `f32`.
+    Bf16,
+}
+
+impl Precision {
+    fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "bf16" => Ok(Self::Bf16),
+            other => Err(format!(
+                "{other:?} is no float type; there are f32, f16, bf16"
+            )),
+        }
+    }
+}
+
+impl From<Precision> for FloatDType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::F16 => Self::F16,
+            Precision::Bf16 => Self::BF16,
+        }
+    }
 }
 
 /// The text encoder, which does not train.
@@ -849,6 +899,9 @@ impl RunConfig {
             positive("tuning.encoder_rate", tuning.encoder_rate)?;
             at_least("tuning.whole_model_steps", tuning.whole_model_steps, 1)?;
             let prompts = self.language()?.prompts;
+            if let Some(most) = prompts.max_tokens {
+                at_least("prompts.max_tokens", most, 1)?;
+            }
             prompts.next_item_template()?;
             prompts.favourite_genre_template()?;
             if let Some(summary) = &prompts.summary {
@@ -889,6 +942,7 @@ impl RunConfig {
     /// A contender must know something of a person, and train something.
     fn validate_language(language: LanguageSections<'_>) -> Result<(), Error> {
         let LanguageSections {
+            llm,
             fusion,
             tuning,
             prompts,
@@ -906,6 +960,13 @@ impl RunConfig {
                 "prompts.text_events",
                 0,
                 "at least 1 where `fusion.kind` is `none`: nothing else tells of the person",
+            ));
+        }
+        if !llm.precision.is_f32() && !tuning.strategy.freezes_language_model() {
+            return Err(Error::value(
+                "llm.precision",
+                "f16 or bf16",
+                "f32 where `tuning.strategy` is `lora` or `full`, which train the matrices",
             ));
         }
         if tuning.encoder == EncoderInit::Random && tuning.teacher_weight > 0.0 {

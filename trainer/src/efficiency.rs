@@ -12,7 +12,7 @@ use llm::{LanguageModel, LanguageModelConfig};
 use llm_fusion::{Trunk, UserDecoder, UserEmbeddings, UserLlm, UserReader};
 use perceiver::PerceiverResamplerConfig;
 use serde::{Deserialize, Serialize};
-use user_encoder::{FeedForwardKind, UserEncoderConfig};
+use user_encoder::{EventBatch, FeedForwardKind, UserEncoderConfig};
 
 pub use parts::{Limits, PartCost, parts, ranking};
 
@@ -41,9 +41,12 @@ pub struct Cost {
     pub prompt_tokens: usize,
     /// Arithmetic until the first token, by formula, in 10⁹ operations.
     pub gflop: f64,
-    /// Measured time of the encoder, in milliseconds; 0 for text.
+    /// Measured time of the encoder, in milliseconds; 0 for text. Reports of before have the
+    /// Perceiver's in it.
+    #[serde(alias = "encode_ms")]
     pub encoder_ms: f64,
     /// Measured time of Perceiver and projector; 0 for text.
+    #[serde(default)]
     pub perceiver_ms: f64,
     /// Measured time from there to the first token, in milliseconds.
     pub prefill_ms: f64,
@@ -276,14 +279,9 @@ impl FirstToken<'_> {
             .then(|| model.trunk(&task.prompt, &task.answers.trie));
         let device = model.device();
         Ok(self.each(way(model), monitor, |events, history| {
-            let batch = || self.prepared.batcher.batch(&[history.into()], &device);
-            let encoder_ms = median(self.runs, || {
-                let _ = model.encoder.embeddings(&batch()).0.into_data();
-            });
-            let user_ms = median(self.runs, || {
-                let _ = model.read_user(&batch()).embeddings.into_data();
-            });
-            let user = model.read_user(&batch());
+            let batch = self.prepared.batcher.batch(&[history.into()], &device);
+            let [encoder_ms, perceiver_ms] = user_ms(model, &batch, self.runs);
+            let user = model.read_user(&batch);
             let n_user = user.embeddings.dims()[1];
             let soft = if model.is_soft_prompt() { n_user } else { 0 };
             let prompt_tokens = task.prompt.len() + soft;
@@ -296,7 +294,7 @@ impl FirstToken<'_> {
                 prompt_tokens,
                 gflop: gflop / 1e9,
                 encoder_ms,
-                perceiver_ms: (user_ms - encoder_ms).max(0.0),
+                perceiver_ms,
                 prefill_ms: median(self.runs, || {
                     let mut decoder = UserDecoder::new(model, Some(&user));
                     let _ = decoder.push(&task.prompt).argmax(0).into_data();
@@ -342,6 +340,17 @@ impl FirstToken<'_> {
         monitor.end("measured");
         costs
     }
+}
+
+/// Milliseconds of the encoder, and of Perceiver and projector, which cannot be timed alone.
+fn user_ms(model: &UserLlm, batch: &EventBatch, runs: usize) -> [f64; 2] {
+    let encoder = median(runs, || {
+        let _ = model.encoder.embeddings(batch).0.into_data();
+    });
+    let all = median(runs, || {
+        let _ = model.read_user(batch).embeddings.into_data();
+    });
+    [encoder, (all - encoder).max(0.0)]
 }
 
 /// How a model is told of a person, as the table of costs names it.

@@ -51,7 +51,7 @@ mod workers;
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use config::{
     DataConfig, EncoderInit, EvaluationConfig, LanguageSections, LlmConfig, ModalityKind,
-    ObjectiveConfig, PromptConfig, ReviewConfig, ReviewTarget, RunConfig, SummaryConfig,
+    ObjectiveConfig, Precision, PromptConfig, ReviewConfig, ReviewTarget, RunConfig, SummaryConfig,
     TextEncoderConfig, TrainingConfig, TuningConfig,
 };
 pub use dual::pretrain_dual;

@@ -5,6 +5,7 @@ mod html;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::ablate::Summary;
 use crate::evaluate::Row;
 use crate::plots::Gates;
 use crate::report::Report;
@@ -14,6 +15,8 @@ use crate::{Error, RunConfig, RunFolder, plots};
 
 /// The table by which a grid's folder is known.
 pub const GRID_TABLE: &str = "table.md";
+/// The same as figures.
+pub const GRID_FIGURES: &str = "table.json";
 /// The folder of a grid with the folders of its runs.
 pub const GRID_CELLS: &str = "cells";
 /// The folder of each of them with its results.
@@ -63,11 +66,12 @@ impl Page {
     pub fn add_grid(&mut self, path: &Path) -> Result<(), Error> {
         let table = read(&path.join(GRID_TABLE))?;
         self.body += &html::from_markdown(&table);
-        let runs = done_cells(path, &table)?;
+        let runs = done_cells(path)?;
         let protocol = runs.first().map(|(_, results)| results.protocol.clone());
+        let name = |results: &Results| format!("{}, seed {}", results.name, results.seed);
         let rows = runs.iter().filter_map(|(_, results)| {
             let row = results.contenders.last()?.clone();
-            let name = format!("{}, seed {}", results.name, results.seed);
+            let name = name(results);
             Some(Row { name, ..row })
         });
         let rows: Vec<Row> = rows.collect();
@@ -75,7 +79,7 @@ impl Page {
             self.figure("Next item, cell by cell", &plots::recall(&rows, &protocol));
         }
         for (run, results) in &runs {
-            let name = html::escaped(&format!("{}, seed {}", results.name, results.seed));
+            let name = html::escaped(&name(results));
             self.body += &format!("<details><summary>{name}</summary>\n");
             self.add_run(run)?;
             self.body += "</details>\n";
@@ -164,30 +168,24 @@ fn tuned_gates(path: &Path) -> Result<Vec<Gates>, Error> {
     Ok(all)
 }
 
-/// The runs of a grid's folder that have results, in the order of its table.
-fn done_cells(grid: &Path, table: &str) -> Result<Vec<(PathBuf, Results)>, Error> {
-    let cells = grid.join(GRID_CELLS);
-    let mut runs = Vec::new();
-    if !cells.exists() {
-        return Ok(runs);
+/// The runs that a grid's table is of, in its order.
+fn done_cells(grid: &Path) -> Result<Vec<(PathBuf, Results)>, Error> {
+    let path = grid.join(GRID_FIGURES);
+    if !path.exists() {
+        return Ok(Vec::new());
     }
-    for entry in fs::read_dir(&cells).map_err(Error::io("read", &cells))? {
-        let run = entry.map_err(Error::io("read", &cells))?.path();
-        let results = run.join(CELL_RESULTS);
-        if results.exists() {
-            runs.push((run, Results::read(&results)?));
-        }
-    }
-    let line = |results: &Results| {
-        let begin = format!("| {} ", results.name);
-        table.lines().position(|line| line.starts_with(&begin))
-    };
-    // A cell that the grid has no more comes last.
-    runs.sort_by_cached_key(|(_, results)| {
-        let line = line(results);
-        (line.is_none(), line, results.seed)
-    });
-    Ok(runs)
+    let summary: Summary =
+        serde_json::from_str(&read(&path)?).map_err(|error| Error::RunFolder {
+            path,
+            reason: format!("is not what `user-llm ablate` writes: {error}"),
+        })?;
+    let folders = summary.rows.iter().flat_map(|row| &row.folders);
+    let runs = folders.map(|folder| grid.join(GRID_CELLS).join(folder));
+    runs.map(|run| {
+        let results = Results::read(&run.join(CELL_RESULTS))?;
+        Ok((run, results))
+    })
+    .collect()
 }
 
 fn read(path: &Path) -> Result<String, Error> {

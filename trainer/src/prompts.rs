@@ -53,18 +53,24 @@ impl AnswerTemplate {
     ///
     /// # Errors
     ///
-    /// If the name is not there once, or the template has more than one line.
+    /// If the name is not there once, or a name besides it, or the template has more than one line or
+    /// does not begin with a space.
     fn new(key: &'static str, template: Option<&str>, name: &str) -> Result<Self, Error> {
         let alone = format!(" {name}");
         let template = template.unwrap_or(&alone);
         let parts: Vec<&str> = template.split(name).collect();
+        let is_plain = |part: &str| !part.contains(['\n', '{', '}']);
         match parts[..] {
-            [before, after] if !template.contains('\n') => Ok(Self {
-                before: before.into(),
-                after: after.into(),
-            }),
+            [before, after] if before.starts_with(' ') && is_plain(before) && is_plain(after) => {
+                Ok(Self {
+                    before: before.into(),
+                    after: after.into(),
+                })
+            }
             _ => {
-                let expected = format!("one line with {name} in it once, such as \" {name}\"");
+                let expected = format!(
+                    "a space and one line with {name} in it once, and no other name, such as \" {name}\""
+                );
                 Err(Error::value(key, format!("{template:?}"), expected))
             }
         }
@@ -103,6 +109,21 @@ impl PromptConfig {
     pub fn favourite_genre_template(&self) -> Result<AnswerTemplate, Error> {
         let template = self.favourite_genre_answer.as_deref();
         AnswerTemplate::new("prompts.favourite_genre_answer", template, "{genre}")
+    }
+
+    /// The same without what changes nothing: for a fingerprint of what is taught.
+    pub(crate) fn as_taught(&self, has_reviews: bool) -> Self {
+        let unless = |template: &Option<String>, alone: &str| {
+            let template = template.clone();
+            template.filter(|template| template != alone)
+        };
+        Self {
+            // Longer questions are refused; titles are cut in those about reviews.
+            max_tokens: self.max_tokens.filter(|_| has_reviews),
+            next_item_answer: unless(&self.next_item_answer, " {title}"),
+            favourite_genre_answer: unless(&self.favourite_genre_answer, " {genre}"),
+            ..self.clone()
+        }
     }
 
     /// A history as text: the opening, then one line part per event, oldest first. Items that the
@@ -269,7 +290,15 @@ mod tests {
 
     #[test]
     fn a_template_says_its_text_once_on_one_line() {
-        for wrong in ["", " {name}", " {title} or {title}", " {title}\nthen"] {
+        let wrong = [
+            "",
+            " {name}",
+            " {title} or {title}",
+            " {title}\nthen",
+            "{title}",
+            " {title} ({genre})",
+        ];
+        for wrong in wrong {
             let message = template(wrong).unwrap_err().to_string();
             assert!(message.contains("prompts.next_item_answer"), "{message}");
             assert!(message.contains("{title} in it once"), "{message}");

@@ -70,8 +70,7 @@ impl ReviewWriting {
         Ok((!words.is_empty()).then(|| words.join(" ")))
     }
 
-    /// The prompt for a review of an event's item, its title cut where `prompts.max_tokens` asks for
-    /// that, behind the person's history before it if the run
+    /// The prompt for a review of an event's item, behind the person's history before it if the run
     /// wants it as text; `first` is the position of the history's first event.
     ///
     /// # Errors
@@ -87,11 +86,7 @@ impl ReviewWriting {
     ) -> Result<Vec<u32>, Error> {
         let catalogue = &prepared.dataset.catalogue;
         let title = catalogue.items[event.item as usize].title.as_str();
-        let rating = rating_text(event.rating);
-        let question = tasks.within_budget("review.prompt", title, |title| {
-            let values = [("{title}", title), ("{rating}", &rating)];
-            fill(&self.config.prompt, &values)
-        })?;
+        let question = self.question(tasks, title, event.rating)?;
         tasks.prompt_of(&question, |prompts| {
             let template = self.config.event.as_ref().unwrap_or(&prompts.event);
             let skipped = history.len().saturating_sub(prompts.text_events);
@@ -105,6 +100,24 @@ impl ReviewWriting {
                 text += &event_text(template, catalogue, event, &review.join(" "));
             }
             Ok(text)
+        })
+    }
+
+    /// What asks for a review of an item, with as much of its title as there is room for.
+    ///
+    /// # Errors
+    ///
+    /// If there is none even without a title.
+    pub(crate) fn question(
+        &self,
+        tasks: &Tasks,
+        title: &str,
+        rating: f32,
+    ) -> Result<String, Error> {
+        let rating = rating_text(rating);
+        tasks.within_budget("review.prompt", title, |title| {
+            let values = [("{title}", title), ("{rating}", &rating)];
+            fill(&self.config.prompt, &values)
         })
     }
 

@@ -23,6 +23,10 @@ use crate::results::Training;
 use crate::tensorboard::EventFile;
 use crate::{EncoderInit, Error, ModalityKind, Prepared, RunConfig};
 
+/// Stands for how reviews are taught, in the fingerprints of those that are: a longer one is cut, and
+/// not ended there as it once was.
+const REVIEWS_ARE_CUT_WITHOUT_END: u8 = 1;
+
 const RUN: &str = "run.json";
 const CONFIG: &str = "config.toml";
 const VOCABULARY: &str = "vocabulary.json";
@@ -49,7 +53,7 @@ const LANGUAGE_MODEL_SHA256: &str = "language_model_sha256";
 /// <tuning>.toml            the config that it was tuned with
 /// pretraining/, <tuning>/  checkpoints, to resume from
 /// report.md, report.json   the tables
-/// ranks.json               ranks of the test users' next items, without ids
+/// ranks.json               ranks of the test users' next items, genres right or wrong, without ids
 /// recall.svg, training.svg pictures of them, and of metrics.jsonl
 /// costs.svg                what a question costs, if it was measured
 /// ```
@@ -168,6 +172,7 @@ impl RunFolder {
             if tuning.strategy.freezes_language_model() {
                 tuning.blocks = Blocks::All; // nobody asks
             }
+            let prompts = language.prompts.as_taught(language.review.is_some());
             let print = fingerprint(&(
                 (
                     &self.pretraining_print,
@@ -176,13 +181,13 @@ impl RunFolder {
                     &language.fusion,
                 ),
                 // The tested users are among them: their genres are not taught.
-                (&tuning, &language.prompts, config.evaluation.users),
+                (&tuning, &prompts, config.evaluation.users),
                 config.data.history_len,
             ));
             Tuning {
                 name: language.tuning_name(),
                 print: match language.review {
-                    Some(review) => fingerprint(&(&print, review)),
+                    Some(review) => fingerprint(&(&print, review, REVIEWS_ARE_CUT_WITHOUT_END)),
                     None => print,
                 },
             }

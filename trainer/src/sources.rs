@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
 use datasets::assets::{self, AssetStore};
 use datasets::reviews::ReviewTexts;
 use datasets::store::PreparedStore;
 use datasets::{Catalogue, Dataset, Source, SplitConfig};
+use llm::LanguageModel;
 use llm::load::LoadedModel;
 
 use crate::files::write_whole;
 use crate::prepared::map_reviews;
 use crate::texts::TextReader;
-use crate::{DataConfig, Error, LlmConfig, ModalityKind, Monitor, Prepared, RunConfig};
+use crate::{DataConfig, Error, LlmConfig, ModalityKind, Monitor, Precision, Prepared, RunConfig};
 
 /// The dataset that `data.dataset` names: a known name, fetched if need be, or a path. `given` is
 /// a folder or zip that holds it already, or a prepared store. With `data.tables` the folder holds
@@ -134,21 +135,41 @@ pub fn dataset_path(name: &str, store: &AssetStore) -> Result<PathBuf, Error> {
 }
 
 /// The language model that `llm.model` names: a known name, a `.gguf` file, a Hugging Face folder,
-/// or `owner/name` on the hub; with the adapters of `llm.adapter` merged into it.
+/// or `owner/name` on the hub; with the adapters of `llm.adapter` merged into it, and its matrices in
+/// `llm.precision`.
 ///
 /// # Errors
 ///
-/// If it is none of them, cannot be fetched, or cannot be read, or if the adapters do not fit.
+/// If it is none of them, cannot be fetched, or cannot be read, if the adapters do not fit, or the
+/// device does not know the float type.
 pub fn language_model(
     config: &LlmConfig,
     store: &AssetStore,
     device: &Device,
 ) -> Result<LoadedModel, Error> {
     let loaded = llm::load::load(&model_path(&config.model, store)?, device)?;
-    match &config.adapter {
-        Some(folder) => Ok(llm::adapter::merge_adapter(folder, loaded)?),
-        None => Ok(loaded),
+    let loaded = match &config.adapter {
+        Some(folder) => llm::adapter::merge_adapter(folder, loaded)?,
+        None => loaded,
+    };
+    Ok(LoadedModel {
+        model: in_precision(loaded.model, config.precision)?,
+        ..loaded
+    })
+}
+
+/// A language model with its matrices in a float type.
+///
+/// # Errors
+///
+/// If its device does not know the type.
+pub fn in_precision(model: LanguageModel, precision: Precision) -> Result<LanguageModel, Error> {
+    let (matrices, device) = (FloatDType::from(precision), model.device());
+    if !device.supports_dtype(matrices) {
+        let found = format!("{matrices:?} on {device:?}");
+        return Err(Error::value("precision", found, "`f32` on this device"));
     }
+    Ok(model.with_matrices_in(matrices))
 }
 
 /// Where vectors are kept in the cache and in prepared stores.

@@ -12,6 +12,9 @@ use crate::prompts::{AnswerTemplate, Answers, line_end};
 use crate::review_writing::ReviewWriting;
 use crate::{Error, Prepared, PromptConfig, RunConfig, SummaryConfig};
 
+/// A rating that no data writes in more tokens.
+const LONGEST_RATING: f32 = 88.88;
+
 /// Why encoding cannot fail any more.
 const ENCODES: &str = "a tokenizer that encoded all titles encodes what is made of them";
 
@@ -92,11 +95,13 @@ impl Tasks {
     ///
     /// # Errors
     ///
-    /// If the run has no section `review`, or nobody wrote anything.
+    /// If the run has no section `review`, nobody wrote anything, or what asks for a review has more
+    /// tokens than `prompts.max_tokens` even without a title.
     pub fn with_reviews(mut self, config: &RunConfig, texts: ReviewTexts) -> Result<Self, Error> {
         let review = config.language()?.review;
         let review = review.ok_or(Error::MissingSection { section: "review" })?;
         let task = ReviewWriting::new(review, texts, &self.tokenizer)?;
+        task.question(&self, "", LONGEST_RATING)?;
         self.reviews = Some(Arc::new(task));
         Ok(self)
     }

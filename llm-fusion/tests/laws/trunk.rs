@@ -1,7 +1,7 @@
 //! What all users share may be computed once: it changes nothing.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 use llm::ranking::{
     BeamConfig, Branch, Normalisation, Ranked, TokenTrie, beam_search, log_likelihoods,
 };
@@ -32,6 +32,23 @@ fn models(device: &Device) -> Vec<UserLlm> {
 fn many() -> TokenTrie {
     let titles: Vec<Vec<u32>> = (0..700)
         .map(|n| vec![5 + n % 13, 5 + n / 13 % 9, 5 + n / 117 % 3, 5 + n / 351])
+        .collect();
+    TokenTrie::new(&titles, END).expect("the titles differ")
+}
+
+/// The same in a template, whose words all answers begin with.
+fn templated() -> TokenTrie {
+    let titles: Vec<Vec<u32>> = (0..700)
+        .map(|n| {
+            vec![
+                3,
+                4,
+                5 + n % 13,
+                5 + n / 13 % 9,
+                5 + n / 117 % 3,
+                5 + n / 351,
+            ]
+        })
         .collect();
     TokenTrie::new(&titles, END).expect("the titles differ")
 }
@@ -75,7 +92,7 @@ fn states_above_a_trunk_are_the_states_without() {
 #[test]
 fn a_beam_above_a_trunk_gives_the_same_answers() {
     let device = Device::flex();
-    for trie in [trie(), many()] {
+    for trie in [trie(), many(), templated()] {
         for model in models(&device) {
             let trunk = model.trunk(&PROMPT, &trie);
             let user = model.read_user(&three_users(&device));
@@ -244,4 +261,37 @@ fn a_trunk_is_refused_for_another_prompt() {
     let user = model.read_user(&three_users(&device));
     let reader = UserReader::new(&model, &user, Some(&trunk));
     let _ = reader.forest(&[vec![1, 2, 3], vec![1, 2, 4], vec![1, 2, 3]]);
+}
+
+#[test]
+fn what_trains_has_the_same_gradients_over_a_frozen_model_of_16_bits() {
+    let device = Device::flex().autodiff();
+    let trie = trie();
+    let objective = AnswerLoss {
+        trie: &trie,
+        normalisation: Normalisation::Trie,
+        teacher_weight: 0.0,
+    };
+    let run = |matrices: FloatDType, mut model: UserLlm| {
+        model.llm = model.llm.with_matrices_in(matrices);
+        let model = TuningStrategy::Enc.apply(model, &Blocks::All, &LoraConfig::new());
+        let user = model.read_user(&three_users(&device));
+        let loss = objective.forward(&model, &user, &step_targets(), None);
+        let gradients = loss.backward();
+        let gates = model.fusion.iter().flatten();
+        let gates = gates.map(|block| block.gate.as_ref().expect("it is gated").val());
+        let found = gates.flat_map(|gate| floats(gate.grad(&gradients).expect("gates train")));
+        found.collect::<Vec<f32>>()
+    };
+    for model in models(&device) {
+        let expected = run(FloatDType::F32, model.clone());
+        let found = run(FloatDType::F16, model);
+        let widest = expected
+            .iter()
+            .fold(0.0, |most: f32, it| most.max(it.abs()));
+        assert!(widest > 0.0);
+        for (a, b) in expected.iter().zip(&found) {
+            assert!((a - b).abs() < 0.02 * widest, "{b} for {a} of {widest}");
+        }
+    }
 }

@@ -3,16 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use llm_fusion::FusionKind;
+use serde::{Deserialize, Serialize};
 
 use super::Cell;
-use crate::evaluate::{ContenderRanks, RANKS, Ranks, Row};
+use crate::evaluate::{ContenderRanks, K, RANKS, Ranks, Row};
 use crate::metrics::{Paired, recall_at};
 use crate::results::{Results, Spread, spread_cell};
 use crate::{EncoderInit, Error, report};
-
-/// Length of the lists whose hits are compared.
-const K: usize = 10;
 
 /// How one run of a grid ended.
 #[derive(Clone, Debug)]
@@ -56,8 +54,8 @@ impl CellResults {
         self.results.contenders.last()
     }
 
-    fn seconds(&self, reads_pretrained: bool) -> f64 {
-        let pretraining = self.results.pretraining.filter(|_| reads_pretrained);
+    fn seconds(&self, uses_pretraining: bool) -> f64 {
+        let pretraining = self.results.pretraining.filter(|_| uses_pretraining);
         let stages = [pretraining, self.results.tuning].into_iter().flatten();
         stages.map(|stage| stage.seconds).sum()
     }
@@ -85,7 +83,7 @@ fn favourite_genre(contender: &ContenderRanks) -> Vec<Option<bool>> {
 }
 
 /// The table of a grid: a row per label, over its seeds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
     /// The grid.
     pub name: String,
@@ -96,7 +94,7 @@ pub struct Summary {
 }
 
 /// All seeds of one cell.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SummaryRow {
     /// The cell.
     pub cell: String,
@@ -104,6 +102,9 @@ pub struct SummaryRow {
     pub contender: Option<String>,
     /// Seeds that are done.
     pub seeds: Vec<u64>,
+    /// The folders of their runs, among those of all cells.
+    #[serde(default)]
+    pub folders: Vec<String>,
     /// Recall@1 of the next item.
     pub recall_1: Option<Spread>,
     /// Recall@5.
@@ -118,8 +119,8 @@ pub struct SummaryRow {
     pub rouge_lsum: Option<Spread>,
     /// The language model's perplexity on plain text after tuning.
     pub perplexity: Option<Spread>,
-    /// Seconds of tuning, and of pretraining where the pretrained encoder is read; a shared encoder's
-    /// count in every cell.
+    /// Seconds of tuning, and of pretraining where the pretrained encoder is read or teaches; a shared
+    /// encoder's count in every cell.
     pub seconds: Option<Spread>,
     /// Recall@10 against the first row's, on the same people and seeds; `None` where there are none,
     /// or they were asked otherwise.
@@ -195,7 +196,7 @@ impl Summary {
              95 % interval over the same {people} people (of the genre, those who have a favourite); p: \
              two-sided exact sign-flip test of the people's hits (McNemar's exact test where there is \
              one seed), not corrected for the number of cells. Seconds: tuning, and pretraining where \
-             its encoder is read.\n",
+             its encoder is read or teaches.\n",
             self.name,
             report::table(&header, &rows),
             self.protocol,
@@ -235,9 +236,9 @@ fn p_cell(p: f64) -> String {
     }
 }
 
-fn done(cells: &[(Cell, CellEnd)]) -> impl Iterator<Item = (u64, &CellResults)> {
+fn done(cells: &[(Cell, CellEnd)]) -> impl Iterator<Item = (&Cell, &CellResults)> {
     cells.iter().filter_map(|(cell, end)| match end {
-        CellEnd::Done(results) => Some((cell.config.seed, results.as_ref())),
+        CellEnd::Done(results) => Some((cell, results.as_ref())),
         CellEnd::Failed(_) | CellEnd::Open => None,
     })
 }
@@ -256,8 +257,8 @@ fn row(cells: &[(Cell, CellEnd)], first: &[(Cell, CellEnd)]) -> SummaryRow {
         let figures = done(cells).filter_map(|(_, found)| figure(&found.results));
         Spread::of(&figures.collect::<Vec<_>>())
     };
-    let reads_pretrained = !cells.iter().any(|(cell, _)| is_random(cell));
-    let seconds = done(cells).map(|(_, found)| found.seconds(reads_pretrained));
+    let is_used = uses_pretraining(&cells[0].0);
+    let seconds = done(cells).map(|(_, found)| found.seconds(is_used));
     let problem = |(cell, end): &(Cell, CellEnd)| match end {
         CellEnd::Done(_) => None,
         CellEnd::Failed(error) => Some(format!("seed {} failed: {error}", cell.config.seed)),
@@ -272,7 +273,8 @@ fn row(cells: &[(Cell, CellEnd)], first: &[(Cell, CellEnd)]) -> SummaryRow {
     SummaryRow {
         cell: cells[0].0.label.clone(),
         contender: rows.first().map(|row| row.name.clone()),
-        seeds: done(cells).map(|(seed, _)| seed).collect(),
+        seeds: done(cells).map(|(cell, _)| cell.config.seed).collect(),
+        folders: done(cells).map(|(cell, _)| cell.folder()).collect(),
         recall_1: spread(&|row| Some(row.recall_1.mean)),
         recall_5: spread(&|row| Some(row.recall_5.mean)),
         recall_10: spread(&|row| Some(row.recall_10.mean)),
@@ -287,18 +289,23 @@ fn row(cells: &[(Cell, CellEnd)], first: &[(Cell, CellEnd)]) -> SummaryRow {
     }
 }
 
-/// Whether the cell's model reads an encoder that nothing was pretrained for.
-fn is_random(cell: &Cell) -> bool {
-    let language = cell.config.language();
-    language.is_ok_and(|language| language.tuning.encoder == EncoderInit::Random)
+/// Whether what pretraining made is of use to a cell's model: it is read, or it teaches, or there is
+/// no other model.
+fn uses_pretraining(cell: &Cell) -> bool {
+    cell.config.language().map_or(true, |language| {
+        let is_read = language.fusion.kind != FusionKind::None
+            && language.tuning.encoder == EncoderInit::Pretrained;
+        is_read || language.tuning.teacher_weight > 0.0
+    })
 }
 
 /// Hits against the first cell's, of everybody whom both were asked about with a seed.
 fn against(cells: &[(Cell, CellEnd)], first: &[(Cell, CellEnd)], of: Hits) -> Option<Paired> {
     let mut hits = std::collections::BTreeMap::<usize, (u32, u32)>::new();
     let mut questions = 0;
-    for (seed, ours) in done(cells) {
-        let Some((_, theirs)) = done(first).find(|(other, _)| *other == seed) else {
+    for (cell, ours) in done(cells) {
+        let is_same_seed = |other: &Cell| other.config.seed == cell.config.seed;
+        let Some((_, theirs)) = done(first).find(|(other, _)| is_same_seed(other)) else {
             continue;
         };
         if ours.results.asked != theirs.results.asked || ours.ranks.users != theirs.ranks.users {

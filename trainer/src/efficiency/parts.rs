@@ -8,13 +8,11 @@ use llm::generate::Decode;
 use llm::ranking::{BeamConfig, ForestStep, Normalisation, ReadForest, beam_search};
 use llm_fusion::{UserDecoder, UserLlm, UserReader};
 
-use super::{Sizes, block_weights, first_token, last, longest, median};
+use super::{Sizes, block_weights, first_token, last, longest, median, user_ms};
+use crate::evaluate::K;
 use crate::tasks::Tasks;
 use crate::tune::shared_trunk;
 use crate::{Error, Prepared, RunConfig};
-
-/// Items of the ranking that is measured.
-const K: usize = 10;
 
 /// Edge of the matrices whose product is timed.
 const EDGE: usize = 1024;
@@ -117,12 +115,7 @@ pub fn parts(
         .batch(&[history.as_slice().into()], &device);
     let prompt: Vec<u32> = (0..tokens as u32).map(|at| 1 + at % 100).collect();
 
-    let encoder_ms = median(runs, || {
-        let _ = model.encoder.embeddings(&batch).0.into_data();
-    });
-    let user_ms = median(runs, || {
-        let _ = model.read_user(&batch).embeddings.into_data();
-    });
+    let [encoder_ms, perceiver_ms] = user_ms(model, &batch, runs);
     let user = model.read_user(&batch);
     let n_user = user.embeddings.dims()[1];
     let prompt_ms = median(runs, || first_token(&model.llm, &prompt));
@@ -178,7 +171,7 @@ pub fn parts(
             "Perceiver, projector",
             sizes.perceiver(events),
             sizes.perceiver_weights(),
-            (user_ms - encoder_ms).max(0.0),
+            perceiver_ms,
         ),
         part(
             "language model, prompt",
@@ -207,9 +200,9 @@ pub fn parts(
     ]
 }
 
-/// Measure the ten likeliest next items of one person, as the run's contender is asked for them: a
-/// beam over the catalogue's titles, above the trunk that everybody shares where there is one. What
-/// is kept, the trunk and the user embeddings, is not counted.
+/// Measure the ten likeliest next items of one person whose user embeddings are at hand: a beam over
+/// the catalogue's titles after the run's own question, above the trunk that everybody shares where
+/// there is one. As the run's contender is asked, but that what was seen is not left out.
 ///
 /// # Errors
 ///
@@ -246,46 +239,82 @@ pub fn ranking(
         beam_search(&mut reader, forest, trie, &[Vec::new()], &search);
         reader.read
     };
-    let Read {
-        steps,
-        tokens,
-        pairs,
-    } = rank();
+    let read = rank();
     let ms = median(runs, || {
         rank();
     });
-
-    let c = &sizes.llm;
-    let n_user = user.embeddings.dims()[1];
+    let n_layers = sizes.llm.n_layers;
     let (way, n_blocks) = match &trunk {
-        Some(_) => (", shared trunk", c.n_layers - model.lowest_fused()),
-        None => ("", c.n_layers),
+        Some(_) => (", shared trunk", n_layers - model.lowest_fused()),
+        None => ("", n_layers),
     };
-    let (blocks, inner) = sizes.cross_attention;
-    let (_, cross_weights) = sizes.cross_attention_weights();
-    // Rows of the head: of the titles' own tokens, or of all.
-    let head = c.d_model
-        * match search.normalisation {
+    let (gflop, megabytes) = sizes.of_ranking(&Ranking {
+        read,
+        n_blocks,
+        n_user: user.embeddings.dims()[1],
+        is_soft_prompt: model.is_soft_prompt(),
+        head_rows: match search.normalisation {
             Normalisation::Trie => trie.alphabet().len(),
-            Normalisation::Vocabulary => c.vocab_size,
-        };
-    let weights = n_blocks * block_weights(c) + cross_weights + head;
-    let attention = 4 * pairs * n_blocks * c.n_heads * c.d_head;
-    let cross_attention = 4 * tokens * n_user * blocks * inner;
+            Normalisation::Vocabulary => trie.alphabet().len() + sizes.llm.vocab_size,
+        },
+    });
     Ok(PartCost {
         name: format!("{K} of {} titles{way}", trie.n_sequences()),
-        gflop: (2 * tokens * weights + attention + cross_attention) as f64 / 1e9,
-        megabytes: (steps * weights) as f64 * BYTES / 1e6,
+        gflop,
+        megabytes,
         ms,
     })
 }
 
+/// What a ranking computes.
+#[derive(Clone, Copy, Debug)]
+struct Ranking {
+    read: Read,
+    /// Blocks that tokens go through.
+    n_blocks: usize,
+    n_user: usize,
+    is_soft_prompt: bool,
+    /// Rows of the head that a state is multiplied with.
+    head_rows: usize,
+}
+
+impl Sizes {
+    /// 10⁹ operations, and 10⁶ bytes of weights, each read once a step.
+    fn of_ranking(&self, ranking: &Ranking) -> (f64, f64) {
+        let (c, n_user) = (&self.llm, ranking.n_user);
+        let Read {
+            steps,
+            tokens,
+            scored,
+            pairs,
+        } = ranking.read;
+        let (blocks, inner) = self.cross_attention;
+        let (cross_weights, query_weights) = self.cross_attention_weights();
+        // Keys and values of the user, once: of cross-attention, or of all blocks of a soft prompt.
+        let (user_weights, user_pairs) = match ranking.is_soft_prompt {
+            true => (c.n_layers * block_weights(c), n_user * n_user),
+            false => (cross_weights - query_weights, 0),
+        };
+        let weights = ranking.n_blocks * block_weights(c) + query_weights;
+        let head = ranking.head_rows * c.d_model;
+        let products = tokens * weights + scored * head + n_user * user_weights;
+        let attention =
+            2 * c.n_heads * c.d_head * (pairs * ranking.n_blocks + user_pairs * c.n_layers);
+        let cross_attention = 2 * tokens * n_user * blocks * inner;
+        let flop = 2 * (products + attention + cross_attention);
+        let read = steps * (weights + head) + user_weights;
+        (flop as f64 / 1e9, read as f64 * BYTES / 1e6)
+    }
+}
+
 /// What a search has read.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Read {
     steps: usize,
     tokens: usize,
-    /// Of a token and one that it may look at.
+    /// Tokens after which answers go on.
+    scored: usize,
+    /// Of a token and a place of its row, hidden ones too: they are computed.
     pairs: usize,
 }
 
@@ -297,10 +326,15 @@ struct Counted<R> {
 
 impl<R: ReadForest> ReadForest for Counted<R> {
     fn read(&mut self, step: &ForestStep) -> Tensor<3> {
-        let [batch, new, seen] = step.mask_attn.dims();
+        let [batch, new, places] = step.mask_attn.dims();
+        // At first the prompt, after whose last token all answers begin.
+        self.read.scored += match self.read.steps {
+            0 => batch,
+            _ => batch * new,
+        };
         self.read.steps += 1;
         self.read.tokens += batch * new;
-        self.read.pairs += batch * new * seen;
+        self.read.pairs += batch * new * places;
         self.reader.read(step)
     }
 
@@ -311,6 +345,9 @@ impl<R: ReadForest> ReadForest for Counted<R> {
 
 #[cfg(test)]
 mod tests {
+    use llm::LanguageModelConfig;
+    use llm::ranking::{CachedReader, TokenForest, TokenTrie};
+
     use super::*;
 
     #[test]
@@ -329,6 +366,88 @@ mod tests {
         assert!((part(1.0, 50.0).share(&limits) - 0.5).abs() < 1e-12);
         // 150 MB take 15 ms.
         assert!((part(1.0, 150.0).share(&limits) - 0.75).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_ranking_costs_what_it_reads() {
+        let sizes = Sizes {
+            llm: LanguageModelConfig::new(97, 24, 3, 4, 2, 6, 40),
+            encoder: user_encoder::UserEncoderConfig::new(Vec::new()),
+            perceiver: None,
+            n_recent: 1,
+            d_user: 11,
+            cross_attention: (2, 20),
+        };
+        let product =
+            |rows: usize, inner: usize, columns: usize| 2.0 * (rows * inner * columns) as f64;
+        let block = |tokens| product(tokens, 24, 2 * 24 + 2 * 12) + 3.0 * product(tokens, 24, 40);
+        // A prompt of 4, then 3 branches: 4·4 and 3·7 places.
+        let read = Read {
+            steps: 2,
+            tokens: 7,
+            scored: 1 + 3,
+            pairs: 16 + 21,
+        };
+        let ranking = Ranking {
+            read,
+            n_blocks: 2,
+            n_user: 5,
+            is_soft_prompt: false,
+            head_rows: 13,
+        };
+        let self_attention = 2.0 * product(16 + 21, 24, 1);
+        let cross = product(7, 24, 2 * 20) + product(5, 11, 2 * 20) + 2.0 * product(7, 20, 5);
+        let flop = 2.0 * (block(7) + self_attention + cross) + product(4, 24, 13);
+        let weights = 2 * (2 * 24 * 24 + 2 * 24 * 12 + 3 * 24 * 40);
+        let (queries, keys) = (2 * 2 * 24 * 20, 2 * 2 * 11 * 20);
+        let bytes = 4 * (2 * (weights + queries + 13 * 24) + keys);
+        let (gflop, megabytes) = sizes.of_ranking(&ranking);
+        assert!((gflop * 1e9 - flop).abs() < 1.0, "{gflop} {flop}");
+        assert!((megabytes * 1e6 - bytes as f64).abs() < 1.0);
+
+        // A soft prompt goes through all blocks once before.
+        let soft = Ranking {
+            is_soft_prompt: true,
+            n_blocks: 3,
+            ..ranking
+        };
+        let sizes = Sizes {
+            cross_attention: (0, 20),
+            ..sizes
+        };
+        let attention = |pairs| 2.0 * product(pairs, 24, 1);
+        let flop = 3.0 * (block(7) + attention(37) + block(5) + attention(25)) + product(4, 24, 13);
+        let (gflop, _) = sizes.of_ranking(&soft);
+        assert!((gflop * 1e9 - flop).abs() < 1.0, "{gflop} {flop}");
+    }
+
+    #[test]
+    fn a_search_is_counted_token_by_token() {
+        let device = Device::flex();
+        let model = LanguageModelConfig::new(20, 8, 1, 2, 1, 4, 8).init(&device);
+        // Open are 5 and 5 6; what follows them, and 8, is decided.
+        let answers = [vec![5, 6, 7], vec![5, 6, 8], vec![5, 9], vec![8, 1]];
+        let trie = TokenTrie::new(&answers, 0).unwrap();
+        let mut reader = Counted {
+            reader: CachedReader::new(&model),
+            read: Read::default(),
+        };
+        let search = BeamConfig {
+            width: 10,
+            k: 4,
+            normalisation: Normalisation::Trie,
+        };
+        let forest = TokenForest::new(&[vec![1, 2, 3]]);
+        let found = beam_search(&mut reader, forest, &trie, &[vec![]], &search);
+        assert_eq!(found[0].len(), 4);
+        // The prompt sees 3 places; 5 sees 4, and 5 6 sees 5.
+        let expected = Read {
+            steps: 3,
+            tokens: 3 + 1 + 1,
+            scored: 3,
+            pairs: 9 + 4 + 5,
+        };
+        assert_eq!(reader.read, expected);
     }
 
     #[test]
