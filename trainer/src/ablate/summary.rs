@@ -322,3 +322,120 @@ fn against(cells: &[(Cell, CellEnd)], first: &[(Cell, CellEnd)], of: Hits) -> Op
     let hits: Vec<(u32, u32)> = hits.into_values().collect();
     (!hits.is_empty()).then(|| Paired::of(&hits, questions))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::{Answered, score};
+    use crate::metrics::Figure;
+    use crate::plain_text::PlainTextRow;
+    use crate::results::{Origin, Training};
+    use crate::review_writing::ReviewRow;
+    use crate::toy;
+
+    /// A cell that is done, whose contender names a genre for each person, right or wrong.
+    fn done(label: &str, patches: &[&str], is_right: impl Fn(usize) -> bool) -> (Cell, CellEnd) {
+        let config = toy::config(patches);
+        let prepared = toy::prepared(&config);
+        let split = prepared.split();
+        let users = prepared.test_users.iter().enumerate();
+        let genres = users.map(|(at, &user)| {
+            let history = split.test(user).unwrap().0;
+            let liked = prepared.favourite_genre(&prepared.batcher.latest(history));
+            let liked = liked.expect("everybody here likes something");
+            (liked + usize::from(!is_right(at))) % prepared.dataset.catalogue.genres.len()
+        });
+        let answered = Answered {
+            name: label.into(),
+            recommended: vec![vec![0]; prepared.test_users.len()],
+            ranks: None,
+            genres: Some(genres.collect()),
+        };
+        let origin = Origin {
+            commands: Vec::new(),
+            machine: "abacus".into(),
+            backend: "flex".into(),
+            commit: None,
+            version: "0".into(),
+        };
+        let took = |seconds| Some(Training { steps: 1, seconds });
+        let rows = vec![score(&prepared, &answered)];
+        let stages = [took(100.0), took(7.0)];
+        let mut results = Results::new(&prepared, &config, rows, stages, origin);
+        let figure = Figure::of(&[0.25, 0.75]);
+        results.reviews.push(ReviewRow {
+            name: label.into(),
+            people: 2,
+            rouge_1: figure,
+            rouge_2: figure,
+            rouge_l: figure,
+            rouge_lsum: figure,
+        });
+        results.plain_text.push(PlainTextRow {
+            name: label.into(),
+            before: 20.0,
+            after: 30.0,
+        });
+        let ranks = Ranks::new(&prepared, &[answered]);
+        let label = label.to_string();
+        let end = CellEnd::Done(Box::new(CellResults { results, ranks }));
+        (Cell { label, config }, end)
+    }
+
+    #[test]
+    fn genres_reviews_and_perplexity_have_columns_where_there_are_any() {
+        let wrong_at_first = done("first", &[], |at| at > 2);
+        let people = match &wrong_at_first.1 {
+            CellEnd::Done(found) => found.ranks.users.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(people, 5);
+        let cells = [wrong_at_first, done("second", &[], |_| true)];
+        let summary = Summary::new("g", &cells);
+        let [first, second] = &summary.rows[..] else {
+            panic!("{summary:?}")
+        };
+        assert_eq!(first.genre.unwrap().mean, 0.4);
+        assert_eq!(first.rouge_lsum.unwrap().mean, 0.5);
+        assert_eq!(first.perplexity.unwrap().mean, 30.0);
+        let paired = second.genre_against_first.unwrap();
+        // Three of five people more; of 2³ ways to set the signs two are as far.
+        assert!((paired.difference - 0.6).abs() < 1e-12, "{paired:?}");
+        assert!((paired.p - 0.25).abs() < 1e-12, "{paired:?}");
+        assert_eq!(second.against_first.unwrap().difference, 0.0);
+        let text = summary.to_markdown();
+        for part in ["ROUGE-Lsum", "perplexity", "genre − first", "+0.6000 ["] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        // Where nothing wrote a review there is no such column.
+        let (cell, end) = done("first", &[], |_| true);
+        let CellEnd::Done(mut found) = end else {
+            panic!()
+        };
+        found.results.reviews.clear();
+        let text = Summary::new("g", &[(cell, CellEnd::Done(found))]).to_markdown();
+        assert!(
+            !text.contains("ROUGE") && !text.contains("genre − first"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_encoder_that_is_not_used_costs_a_cell_nothing() {
+        let seconds = |patches: &[&str]| {
+            let summary = Summary::new("g", &[done("one", patches, |_| true)]);
+            summary.rows[0].seconds.unwrap().mean
+        };
+        let untaught = "tuning.teacher_weight=0";
+        assert_eq!(seconds(&[]), 107.0);
+        assert_eq!(seconds(&[untaught]), 107.0);
+        assert_eq!(seconds(&[untaught, "tuning.encoder=random"]), 7.0);
+        let text = [
+            "fusion.kind=none",
+            "prompts.text_events=2",
+            "tuning.strategy=lora",
+        ];
+        assert_eq!(seconds(&text), 107.0, "the encoder teaches");
+        assert_eq!(seconds(&[&text[..], &[untaught]].concat()), 7.0);
+    }
+}
