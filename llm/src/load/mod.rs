@@ -46,7 +46,7 @@ pub struct LoadedModel {
 /// # Errors
 ///
 /// Whatever is wrong with the files: unreadable, damaged, missing or surplus tensors, values that
-/// are not finite, or a model with parts that this crate does not have (scaled rotary positions, a
+/// are not finite, or a model with parts that this crate does not have (rotary positions scaled otherwise than Llama 3's, a
 /// sliding window, experts), which would load and give wrong numbers. A window is no hindrance where
 /// no text of the model can be longer: Mistral from version 0.2 on has none, its first version has.
 pub fn load(path: &Path, device: &Device) -> Result<LoadedModel, Error> {
