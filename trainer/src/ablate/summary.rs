@@ -415,7 +415,7 @@ mod tests {
         found.results.reviews.clear();
         let text = Summary::new("g", &[(cell, CellEnd::Done(found))]).to_markdown();
         assert!(
-            !text.contains("ROUGE") && !text.contains("genre − first"),
+            !text.contains("ROUGE") && !text.contains("| genre − first"),
             "{text}"
         );
     }
