@@ -6,6 +6,10 @@ use llm::ranking::TokenTrie;
 
 use crate::{Error, PromptConfig, ReviewConfig};
 
+/// What stands for a title, and for a genre, in their templates.
+const TITLE: &str = "{title}";
+const GENRE: &str = "{genre}";
+
 /// A closed set of answers: their texts, and the trie of their tokens.
 #[derive(Clone, Debug)]
 pub struct Answers {
@@ -56,7 +60,7 @@ impl AnswerTemplate {
     /// If the name is not there once, or a name besides it, or the template has more than one line or
     /// does not begin with a space.
     fn new(key: &'static str, template: Option<&str>, name: &str) -> Result<Self, Error> {
-        let alone = format!(" {name}");
+        let alone = alone(name);
         let template = template.unwrap_or(&alone);
         let parts: Vec<&str> = template.split(name).collect();
         let is_plain = |part: &str| !part.contains(['\n', '{', '}']);
@@ -90,6 +94,11 @@ impl AnswerTemplate {
     }
 }
 
+/// The template that says a thing alone.
+fn alone(name: &str) -> String {
+    format!(" {name}")
+}
+
 impl PromptConfig {
     /// How the next item is said.
     ///
@@ -98,7 +107,7 @@ impl PromptConfig {
     /// If the run file's template does not have `{title}` once.
     pub fn next_item_template(&self) -> Result<AnswerTemplate, Error> {
         let template = self.next_item_answer.as_deref();
-        AnswerTemplate::new("prompts.next_item_answer", template, "{title}")
+        AnswerTemplate::new("prompts.next_item_answer", template, TITLE)
     }
 
     /// How a favourite genre is said.
@@ -108,20 +117,20 @@ impl PromptConfig {
     /// If the run file's template does not have `{genre}` once.
     pub fn favourite_genre_template(&self) -> Result<AnswerTemplate, Error> {
         let template = self.favourite_genre_answer.as_deref();
-        AnswerTemplate::new("prompts.favourite_genre_answer", template, "{genre}")
+        AnswerTemplate::new("prompts.favourite_genre_answer", template, GENRE)
     }
 
     /// The same without what changes nothing: for a fingerprint of what is taught.
     pub(crate) fn as_taught(&self, has_reviews: bool) -> Self {
-        let unless = |template: &Option<String>, alone: &str| {
+        let unless_alone = |template: &Option<String>, name: &str| {
             let template = template.clone();
-            template.filter(|template| template != alone)
+            template.filter(|template| *template != alone(name))
         };
         Self {
             // Longer questions are refused; titles are cut in those about reviews.
             max_tokens: self.max_tokens.filter(|_| has_reviews),
-            next_item_answer: unless(&self.next_item_answer, " {title}"),
-            favourite_genre_answer: unless(&self.favourite_genre_answer, " {genre}"),
+            next_item_answer: unless_alone(&self.next_item_answer, TITLE),
+            favourite_genre_answer: unless_alone(&self.favourite_genre_answer, GENRE),
             ..self.clone()
         }
     }
@@ -312,5 +321,21 @@ mod tests {
         // What was cut short, or put otherwise.
         assert_eq!(template.said("I'd see Up"), "Up");
         assert_eq!(template.said(" Up\n"), "Up");
+    }
+
+    #[test]
+    fn what_is_said_anyway_teaches_nothing_else() {
+        let prompts = |patches: &[&str]| toy::config(patches).prompts.unwrap();
+        let said = prompts(&[
+            "prompts.next_item_answer=\" {title}\"",
+            "prompts.favourite_genre_answer=\" {genre}\"",
+            "prompts.max_tokens=32",
+        ]);
+        let print = |prompts: &PromptConfig| serde_json::to_string(prompts).unwrap();
+        assert_eq!(print(&said.as_taught(false)), print(&prompts(&[])));
+        // Titles in questions about reviews are cut to it.
+        assert_ne!(print(&said.as_taught(true)), print(&prompts(&[])));
+        let other = prompts(&["prompts.next_item_answer=\" I'd see {title}\""]);
+        assert_ne!(print(&other.as_taught(false)), print(&prompts(&[])));
     }
 }

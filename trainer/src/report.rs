@@ -364,6 +364,15 @@ protocol
     }
 
     #[test]
+    fn costs_of_before_are_read_with_the_perceiver_s_time_in_the_encoder_s() {
+        let before = r#"{"events": 50, "name": "text prompt", "prompt_tokens": 32, "gflop": 1.0,
+            "encode_ms": 2.5, "prefill_ms": 4.0, "runs": 3}"#;
+        let cost: Cost = serde_json::from_str(before).unwrap();
+        assert_eq!((cost.encoder_ms, cost.perceiver_ms), (2.5, 0.0));
+        assert_eq!(cost.first_token_ms(), 6.5);
+    }
+
+    #[test]
     fn a_person_s_page_shows_events_recommendations_and_what_came_next() {
         let config = toy::config(&[]);
         let prepared = toy::prepared(&config);
